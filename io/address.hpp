@@ -1,0 +1,68 @@
+// SocketAddress: an IPv4, IPv6 or Unix-domain address. A value: copies, compares, prints.
+//
+//     SocketAddress::parse("127.0.0.1:8080")     SocketAddress::parse("[::1]:0")
+//     SocketAddress::parse("unix:/run/app.sock") SocketAddress::ipv4("0.0.0.0", 80)
+//
+// It names no host by name: see resolve for those.
+#pragma once
+
+#include <cstdint>
+#include <string>
+#include <string_view>
+
+#include <netinet/in.h>
+#include <sys/socket.h>
+#include <sys/un.h>
+
+namespace trapline {
+
+class SocketAddress {
+public:
+    /// Unspecified: family() is AF_UNSPEC.
+    SocketAddress() noexcept : storage_{}, length_(0) {}
+
+    /// "1.2.3.4:port", "[v6]:port", "[v6%interface]:port", "unix:path" or a path with a slash in
+    /// front. Throws std::invalid_argument, whose text says what is wrong.
+    static SocketAddress parse(std::string_view text);
+
+    /// Throw std::invalid_argument if `address` is not a numeric one.
+    static SocketAddress ipv4(std::string_view address, std::uint16_t port);
+    static SocketAddress ipv6(std::string_view address, std::uint16_t port);
+
+    /// Throws std::invalid_argument if the path is empty, too long or holds a NUL.
+    static SocketAddress unix_path(std::string_view path);
+
+    /// As a system call left it. `length` is cut to what fits.
+    static SocketAddress from(const sockaddr* address, socklen_t length) noexcept;
+
+    int family() const noexcept { return length_ == 0 ? AF_UNSPEC : storage_.any.sa_family; }
+
+    /// 0 for Unix-domain addresses.
+    std::uint16_t port() const noexcept;
+
+    /// What parse() takes. "unix:" alone is an unnamed socket.
+    std::string to_string() const;
+
+    const sockaddr* data() const noexcept { return &storage_.any; }
+    socklen_t size() const noexcept { return length_; }
+
+    /// For system calls that fill one in: data, and its capacity, which they replace by the size.
+    sockaddr* fill() noexcept {
+        length_ = sizeof storage_;
+        return &storage_.any;
+    }
+    socklen_t* fill_size() noexcept { return &length_; }
+
+    friend bool operator==(const SocketAddress& a, const SocketAddress& b) noexcept;
+
+private:
+    union {
+        sockaddr any;
+        sockaddr_in v4;
+        sockaddr_in6 v6;
+        sockaddr_un local;
+    } storage_;
+    socklen_t length_;
+};
+
+} // namespace trapline

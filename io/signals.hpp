@@ -1,0 +1,36 @@
+// SignalSet: Unix signals as something to wait for.
+//
+//     SignalSet stop{SIGINT, SIGTERM};
+//     int signal = co_await stop.next();
+//
+// While it lives, its signals are blocked in the thread that made it (and in threads started from
+// there since), so make it before other threads start: any thread that does not block a signal
+// may be killed by it. Equal signals that come close together arrive as one.
+#pragma once
+
+#include <csignal>
+#include <initializer_list>
+
+#include "../traps/coro.hpp"
+#include "descriptor.hpp"
+
+namespace trapline {
+
+class SignalSet {
+public:
+    /// Throws std::system_error.
+    explicit SignalSet(std::initializer_list<int> signals);
+    SignalSet(const SignalSet&) = delete;
+    SignalSet& operator=(const SignalSet&) = delete;
+    /// Restores the signal mask that stood before.
+    ~SignalSet();
+
+    /// Waits for the next signal; answers its number. Blocks. A cancelled one has taken none.
+    Coro<int> next();
+
+private:
+    sigset_t previous_mask_;
+    Descriptor descriptor_;
+};
+
+} // namespace trapline

@@ -1,0 +1,42 @@
+// What a kernel says of itself: deadlocks, and its few messages.
+#include "kernel.hpp"
+
+#include <cstdio>
+#include <ranges>
+
+namespace trapline {
+
+namespace {
+
+std::string describe_wait(const TaskRecord& task) {
+    std::string text = "  task " + std::to_string(task.id) + " '" + task.name() + "' waits in ";
+    const Trap& trap = task.frame.trap;
+    text += traps::name_of(trap);
+    if (const auto* join = std::get_if<traps::Join>(&trap))
+        text += " of task " + std::to_string(join->task->id) + " '" + join->task->name() + "'";
+    const char* preposition = " at ";
+    for (const std::source_location& at : task.frame.where()) {
+        text += preposition + describe(at);
+        preposition = ", awaited at ";
+    }
+    return text;
+}
+
+} // namespace
+
+std::string Kernel::describe_deadlock() const {
+    std::vector<const TaskRecord*> newest_first;
+    for (TaskRecord* task = tasks_.newest(); task; task = TaskTable::older(*task))
+        newest_first.push_back(task);
+    std::string text = "deadlock: main has not ended, and nothing can ever happen again";
+    for (const TaskRecord* task : newest_first | std::views::reverse)
+        text += "\n" + describe_wait(*task);
+    return text;
+}
+
+void Kernel::log(std::string_view line) const {
+    if (log_) return log_(line);
+    std::fprintf(stderr, "trapline: %.*s\n", static_cast<int>(line.size()), line.data());
+}
+
+} // namespace trapline

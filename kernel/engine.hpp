@@ -1,0 +1,130 @@
+// What a kernel needs of the world: the time, I/O, and a way to be woken from another thread.
+//
+// An engine is driven by one thread, its kernel's. `start` begins an operation; `wait` carries out
+// what was begun, waits for the first completions and hands them over; `cancel` asks for an end.
+// An operation that was started is over only when `wait` has handed it back: until then the
+// engine may use the memory it points to, cancelled or not.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <string>
+
+#include "../traps/io_request.hpp"
+#include "../traps/time.hpp"
+
+namespace trapline {
+
+struct TaskRecord;
+struct Operation;
+
+/// One side of a descriptor taken up by an operation, for the kernel's table of descriptors.
+struct DescriptorLink {
+    Operation* operation = nullptr;
+    DescriptorLink* previous = nullptr;
+    DescriptorLink* next = nullptr;
+    traps::DescriptorUse use;
+};
+
+/// An I/O operation under way. The kernel owns it; it does not move while it is in flight.
+struct Operation {
+    traps::IoRequest request;
+
+    // What comes of it; the engine fills this in.
+    std::int64_t result = 0;      ///< bytes, a descriptor, a mask or 0; or -errno
+    std::size_t transferred = 0;  ///< of a whole transfer (MSG_WAITALL): bytes done so far
+    std::uint16_t stopped_by = 0; ///< errno that ended a whole transfer early; result is its bytes
+
+    /// Somebody wants it to end. The engine then takes EINTR and the like for the end.
+    bool cancel_requested = false;
+
+    Operation* next = nullptr; ///< in the list that holds it: the engine's own or the completions
+
+    // The kernel's.
+    TaskRecord* task = nullptr;
+    DescriptorLink links[2];
+
+    // The engine's.
+    std::uint32_t slot = 0;
+    std::uint8_t phase = 0;
+    std::uint8_t retries = 0;
+    TimePoint retry_at{};
+
+    bool ended_by_cancel() const noexcept;
+};
+
+/// Operations in a row, first in, first out.
+class OperationList {
+public:
+    bool empty() const noexcept { return first_ == nullptr; }
+
+    void push(Operation& operation) noexcept {
+        operation.next = nullptr;
+        (last_ ? last_->next : first_) = &operation;
+        last_ = &operation;
+    }
+
+    Operation* pop() noexcept {
+        Operation* operation = first_;
+        if (operation) {
+            first_ = operation->next;
+            if (!first_) last_ = nullptr;
+        }
+        return operation;
+    }
+
+    Operation* front() const noexcept { return first_; }
+
+    /// O(n): for lists that are short or seldom searched.
+    bool remove(Operation& operation) noexcept;
+
+private:
+    Operation* first_ = nullptr;
+    Operation* last_ = nullptr;
+};
+
+class Engine {
+public:
+    enum class Started : std::uint8_t {
+        in_flight, ///< wait() hands it back
+        done,      ///< its result is there already
+    };
+
+    struct Counters {
+        std::uint64_t system_calls = 0;  ///< made by the engine itself
+        std::uint64_t operations = 0;    ///< started
+        std::uint64_t accept_pauses = 0; ///< accepts put off for want of descriptors
+        std::uint64_t overflows = 0;     ///< turns in which completions had overflowed
+    };
+
+    Engine() = default;
+    Engine(const Engine&) = delete;
+    Engine& operator=(const Engine&) = delete;
+    virtual ~Engine() = default;
+
+    virtual TimePoint now() noexcept = 0;
+
+    /// Begins `operation`. Never throws; failure is a result.
+    virtual Started start(Operation& operation) noexcept = 0;
+
+    /// Asks for the end of an operation in flight. Once for each; it comes back through wait().
+    virtual void cancel(Operation& operation) noexcept = 0;
+
+    /// Carries out what was started, and appends what has completed. With nothing completed it
+    /// waits until something is, `deadline` or interrupt(); a deadline in the past just looks.
+    /// May return early with nothing.
+    virtual void wait(TimePoint deadline, OperationList& completed) noexcept = 0;
+
+    /// Makes wait() return. Any thread, any time.
+    virtual void interrupt() noexcept = 0;
+
+    /// What it is and what it found, in a line.
+    virtual std::string describe() const = 0;
+
+    const Counters& counters() const noexcept { return counters_; }
+
+protected:
+    Counters counters_;
+};
+
+} // namespace trapline

@@ -1,0 +1,465 @@
+// The io_uring engine. Submissions of a turn are queued and handed over in the one system call
+// that also waits. Completions are taken off the ring first, all of them, and acted on after:
+// nothing is submitted or resumed while the ring is being read.
+//
+// A submission's user_data is a slot and its generation, never a pointer: a completion that comes
+// late or twice finds an empty slot instead of freed memory. An operation gives up its slot, and
+// is handed back, only when Linux has no more to say of it.
+#include "uring.hpp"
+
+#include <algorithm>
+#include <array>
+#include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <system_error>
+#include <vector>
+
+#include <sys/eventfd.h>
+#include <sys/mman.h>
+#include <unistd.h>
+
+#include "uring_ops.hpp"
+#include "uring_probe.hpp"
+
+namespace trapline {
+
+namespace {
+
+using namespace std::chrono_literals;
+
+/// A wrong ring must stop the program: nobody can tell any more what Linux will write where.
+[[noreturn]] void broken(const char* complaint, int error = 0) {
+    std::fprintf(stderr, "trapline: io_uring engine: %s%s%s\n", complaint, error ? ": " : "",
+                 error ? std::generic_category().message(error).c_str() : "");
+    std::abort();
+}
+
+/// A page that reads 1 here and 0 in a forked child, who must not touch its parent's ring.
+class ForkGuard {
+public:
+    ForkGuard() {
+        void* page =
+            mmap(nullptr, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+        if (page == MAP_FAILED)
+            throw std::system_error(errno, std::system_category(), "mmap of the fork guard");
+        here_ = static_cast<volatile int*>(page);
+        madvise(page, page_bytes, MADV_WIPEONFORK);
+        *here_ = 1;
+    }
+    ~ForkGuard() { munmap(const_cast<int*>(here_), page_bytes); }
+    ForkGuard(const ForkGuard&) = delete;
+    ForkGuard& operator=(const ForkGuard&) = delete;
+
+    bool in_child() const noexcept { return *here_ == 0; }
+
+private:
+    static constexpr std::size_t page_bytes = 4096;
+    volatile int* here_;
+};
+
+class UringEngine final : public Engine {
+public:
+    explicit UringEngine(const UringOptions& options);
+    ~UringEngine() override;
+
+    TimePoint now() noexcept override;
+    Started start(Operation& operation) noexcept override;
+    void cancel(Operation& operation) noexcept override;
+    void wait(TimePoint deadline, OperationList& completed) noexcept override;
+    void interrupt() noexcept override;
+    std::string describe() const override { return describe_ring(ring_, features_); }
+
+private:
+    /// Where an operation is.
+    enum Phase : std::uint8_t {
+        idle,
+        queued,    ///< waits in backlog_ for a place in the submission queue
+        in_flight, ///< submitted; Linux may use its memory
+        polling,   ///< in its place, a wait for its descriptor is submitted
+        paused,    ///< waits in paused_ for descriptors to be had
+    };
+
+    struct Slot {
+        Operation* operation = nullptr;
+        std::uint32_t generation = 0;
+        std::uint32_t next_free = 0;
+    };
+
+    // user_data: generation in the upper half, slot in the lower. The last slots are no
+    // operations'.
+    static constexpr std::uint32_t slot_of_cancels = 0xffff'ffff;
+    static constexpr std::uint32_t slot_of_wakes = 0xffff'fffe;
+    static constexpr std::uint32_t no_slot = 0xffff'fffd;
+    static constexpr Duration descriptor_pause = 50ms;
+
+    std::uint64_t user_data_of(const Operation& operation) const noexcept {
+        return std::uint64_t{slots_[operation.slot].generation} << 32 | operation.slot;
+    }
+
+    bool take_slot(Operation& operation) noexcept;
+    void give_slot_back(Operation& operation) noexcept;
+    void submit(Operation& operation) noexcept;
+    bool queue_submission(Operation& operation) noexcept;
+    bool queue_cancel(Operation& operation) noexcept;
+    void queue_backlog() noexcept;
+    void arm_wake() noexcept;
+    io_uring_sqe* next_sqe() noexcept;
+
+    bool nothing_to_do() const noexcept;
+    unsigned flush() noexcept;
+    void enter(bool may_wait, TimePoint deadline) noexcept;
+    void reap(OperationList& completed) noexcept;
+    void reap_one(std::uint64_t user_data, int result, OperationList& completed) noexcept;
+    void hand_back(Operation& operation, OperationList& completed) noexcept;
+    void resume_paused(OperationList& completed) noexcept;
+
+    ForkGuard fork_guard_;
+    io_uring ring_{};
+    UringFeatures features_;
+    unsigned reaped_max_;
+    int wake_fd_ = -1;
+    std::uint64_t wake_count_ = 0;
+    bool wake_armed_ = false;
+    std::uint32_t cancels_in_flight_ = 0;
+
+    std::vector<Slot> slots_;
+    std::uint32_t free_slot_ = no_slot;
+
+    OperationList backlog_;           // to be submitted when there is room
+    std::vector<Operation*> cancels_; // to be cancelled when there is room; room is reserved
+    OperationList again_;             // to be submitted once more, after reaping
+    OperationList paused_;
+};
+
+UringEngine::UringEngine(const UringOptions& options) : reaped_max_(options.reaped_max) {
+    features_ = make_ring(ring_, options);
+    wake_fd_ = eventfd(0, EFD_CLOEXEC);
+    if (wake_fd_ < 0) {
+        const int error = errno;
+        io_uring_queue_exit(&ring_);
+        throw std::system_error(error, std::system_category(), "eventfd of the io_uring engine");
+    }
+}
+
+UringEngine::~UringEngine() {
+    if (fork_guard_.in_child()) return; // the ring is the parent's, and not even mapped here
+    // The kernel has ended all operations. What is left is the engine's own.
+    if (wake_armed_) {
+        interrupt();
+        while (wake_armed_ || cancels_in_flight_ > 0) {
+            enter(true, never);
+            unsigned count = 0;
+            unsigned head = 0;
+            io_uring_cqe* cqe = nullptr;
+            io_uring_for_each_cqe(&ring_, head, cqe) {
+                ++count;
+                if (static_cast<std::uint32_t>(cqe->user_data) == slot_of_wakes)
+                    wake_armed_ = false;
+                else
+                    --cancels_in_flight_;
+            }
+            io_uring_cq_advance(&ring_, count);
+        }
+    }
+    io_uring_queue_exit(&ring_);
+    close(wake_fd_);
+}
+
+TimePoint UringEngine::now() noexcept {
+    timespec time{};
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return TimePoint{std::chrono::seconds{time.tv_sec} + std::chrono::nanoseconds{time.tv_nsec}};
+}
+
+void UringEngine::interrupt() noexcept {
+    const std::uint64_t one = 1;
+    // Full only after 2^64 - 2 calls that nobody read, and then it is readable anyway.
+    [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof one);
+}
+
+// --- operations ----------------------------------------------------------------------------
+
+bool UringEngine::take_slot(Operation& operation) noexcept {
+    if (free_slot_ == no_slot) {
+        const std::size_t old_size = slots_.size();
+        try {
+            const std::size_t size = std::max<std::size_t>(64, old_size * 2);
+            cancels_.reserve(size); // each operation may have to wait there: see cancel()
+            slots_.resize(size);
+        } catch (const std::bad_alloc&) {
+            return false;
+        }
+        for (std::size_t slot = slots_.size(); slot-- > old_size;) {
+            slots_[slot].next_free = free_slot_;
+            free_slot_ = static_cast<std::uint32_t>(slot);
+        }
+    }
+    operation.slot = free_slot_;
+    Slot& slot = slots_[free_slot_];
+    free_slot_ = slot.next_free;
+    slot.operation = &operation;
+    return true;
+}
+
+void UringEngine::give_slot_back(Operation& operation) noexcept {
+    Slot& slot = slots_[operation.slot];
+    slot.operation = nullptr;
+    ++slot.generation;
+    slot.next_free = free_slot_;
+    free_slot_ = operation.slot;
+}
+
+Engine::Started UringEngine::start(Operation& operation) noexcept {
+    ++counters_.operations;
+    if (done_at_once(operation)) return Started::done;
+    if (!take_slot(operation)) {
+        operation.result = -ENOMEM;
+        return Started::done;
+    }
+    operation.retries = 0;
+    operation.phase = in_flight;
+    submit(operation);
+    return Started::in_flight;
+}
+
+/// Its phase says what is submitted: the operation, or a wait for its descriptor.
+void UringEngine::submit(Operation& operation) noexcept {
+    if (!backlog_.empty() || !queue_submission(operation)) {
+        operation.phase = queued;
+        backlog_.push(operation);
+    }
+}
+
+bool UringEngine::queue_submission(Operation& operation) noexcept {
+    io_uring_sqe* sqe = next_sqe();
+    if (!sqe) return false;
+    if (operation.phase == polling)
+        prepare_wait(*sqe, operation);
+    else
+        prepare(*sqe, operation);
+    // After prepare: it resets the flags, and leaves the user_data of the submission before.
+    sqe->flags = 0;
+    sqe->user_data = user_data_of(operation);
+    return true;
+}
+
+void UringEngine::cancel(Operation& operation) noexcept {
+    if (operation.phase == in_flight || operation.phase == polling) {
+        if (!queue_cancel(operation)) cancels_.push_back(&operation);
+        return;
+    }
+    // Not with Linux at present: over at once, but handed back by wait() like any other.
+    (operation.phase == queued ? backlog_ : paused_).remove(operation);
+    judge(operation, -ECANCELED);
+    operation.phase = idle;
+    again_.push(operation);
+}
+
+bool UringEngine::queue_cancel(Operation& operation) noexcept {
+    io_uring_sqe* sqe = next_sqe();
+    if (!sqe) return false;
+    io_uring_prep_cancel64(sqe, user_data_of(operation), 0);
+    sqe->flags = 0;
+    sqe->user_data = slot_of_cancels;
+    ++cancels_in_flight_;
+    return true;
+}
+
+/// A place in the submission queue; when it is full, what it holds is handed over to make room.
+io_uring_sqe* UringEngine::next_sqe() noexcept {
+    if (io_uring_sqe* sqe = io_uring_get_sqe(&ring_)) [[likely]]
+        return sqe;
+    enter(false, TimePoint::min());
+    return io_uring_get_sqe(&ring_);
+}
+
+void UringEngine::queue_backlog() noexcept {
+    while (!cancels_.empty() && queue_cancel(*cancels_.back())) cancels_.pop_back();
+    while (Operation* operation = backlog_.front()) {
+        operation->phase = in_flight;
+        if (!queue_submission(*operation)) {
+            operation->phase = queued;
+            return;
+        }
+        backlog_.pop();
+    }
+}
+
+void UringEngine::arm_wake() noexcept {
+    io_uring_sqe* sqe = next_sqe();
+    if (!sqe) return;
+    io_uring_prep_read(sqe, wake_fd_, &wake_count_, sizeof wake_count_, 0);
+    sqe->flags = 0;
+    sqe->user_data = slot_of_wakes;
+    wake_armed_ = true;
+}
+
+// --- the ring ------------------------------------------------------------------------------
+
+bool UringEngine::nothing_to_do() const noexcept {
+    const unsigned flags = IO_URING_READ_ONCE(*ring_.sq.kflags);
+    return ring_.sq.sqe_tail == *ring_.sq.ktail && io_uring_cq_ready(&ring_) == 0 &&
+           (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) == 0;
+}
+
+/// Shows Linux the queued submissions; answers how many it has not taken yet.
+unsigned UringEngine::flush() noexcept {
+    io_uring_sq& queue = ring_.sq;
+    if (queue.sqe_head != queue.sqe_tail) {
+        // Older liburing maps each place through an array, by hand; newer ones need none.
+        for (unsigned at = *queue.ktail; queue.array && at != queue.sqe_tail; ++at)
+            queue.array[at & queue.ring_mask] = at & queue.ring_mask;
+        queue.sqe_head = queue.sqe_tail;
+        io_uring_smp_store_release(queue.ktail, queue.sqe_tail);
+    }
+    return queue.sqe_tail - io_uring_smp_load_acquire(queue.khead);
+}
+
+/// One system call: hands over what is queued, has completions worked off, and waits.
+void UringEngine::enter(bool may_wait, TimePoint deadline) noexcept {
+    const unsigned queued_now = flush();
+    unsigned flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
+    unsigned descriptor = static_cast<unsigned>(ring_.ring_fd);
+    if (features_.registered_ring) {
+        flags |= IORING_ENTER_REGISTERED_RING;
+        descriptor = static_cast<unsigned>(ring_.enter_ring_fd);
+    }
+    io_uring_getevents_arg argument{};
+    __kernel_timespec timeout{};
+    if (may_wait) {
+        if (features_.no_iowait) flags |= IORING_ENTER_NO_IOWAIT;
+        if (deadline != never) {
+            Duration wait = deadline.time_since_epoch();
+            if (features_.absolute_timer)
+                flags |= IORING_ENTER_ABS_TIMER;
+            else
+                wait = std::max(Duration{0}, deadline - now());
+            timeout.tv_sec = wait / 1s;
+            timeout.tv_nsec = (wait % 1s).count();
+            argument.ts = reinterpret_cast<std::uintptr_t>(&timeout);
+        }
+    }
+    ++counters_.system_calls;
+    const int result = io_uring_enter2(descriptor, queued_now, may_wait ? 1 : 0, flags,
+                                       reinterpret_cast<sigset_t*>(&argument), sizeof argument);
+    if (result >= 0) [[likely]]
+        return;
+    switch (-result) {
+    case ETIME: // the deadline
+    case EINTR: // a signal, even with SA_RESTART: the kernel's loop comes back
+    case EBUSY: // completions overflowed: they must be taken off first, and that is next
+        return;
+    case EAGAIN: // no memory for a request at present
+    case ENOMEM: {
+        const timespec breath{0, 1'000'000};
+        nanosleep(&breath, nullptr);
+        return;
+    }
+    case EEXIST: broken("the ring was entered by a thread that is not its own");
+    case EBADR: broken("Linux dropped a completion for want of memory");
+    default: broken("io_uring_enter", -result);
+    }
+}
+
+void UringEngine::wait(TimePoint deadline, OperationList& completed) noexcept {
+    if (fork_guard_.in_child())
+        broken("used in a forked child; make a kernel of your own after fork()");
+    if (!wake_armed_) arm_wake();
+    if (!backlog_.empty() || !cancels_.empty()) [[unlikely]]
+        queue_backlog();
+    const bool looks_only = deadline == TimePoint::min();
+    const bool unfinished = !again_.empty() || !backlog_.empty() || !cancels_.empty();
+    if (paused_.front()) deadline = std::min(deadline, paused_.front()->retry_at);
+    if (looks_only || unfinished || io_uring_cq_ready(&ring_) > 0) {
+        if (!nothing_to_do()) enter(false, deadline);
+    } else {
+        enter(true, deadline);
+    }
+    reap(completed);
+    while (Operation* operation = again_.pop()) {
+        if (operation->phase == idle)
+            hand_back(*operation, completed);
+        else
+            submit(*operation);
+    }
+    if (paused_.front()) [[unlikely]]
+        resume_paused(completed);
+}
+
+void UringEngine::reap(OperationList& completed) noexcept {
+    if (IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW) [[unlikely]]
+        ++counters_.overflows; // the next turn enters once more and gets the rest
+    unsigned head = 0;
+    unsigned count = 0;
+    io_uring_cqe* cqe = nullptr;
+    io_uring_for_each_cqe(&ring_, head, cqe) {
+        reap_one(cqe->user_data, cqe->res, completed);
+        if (++count == reaped_max_) break;
+    }
+    io_uring_cq_advance(&ring_, count);
+}
+
+void UringEngine::reap_one(std::uint64_t user_data, int result, OperationList& completed) noexcept {
+    const auto index = static_cast<std::uint32_t>(user_data);
+    const auto generation = static_cast<std::uint32_t>(user_data >> 32);
+    if (index == slot_of_cancels) { // the operation's own completion is what counts
+        --cancels_in_flight_;
+        return;
+    }
+    if (index == slot_of_wakes) {
+        wake_armed_ = false;
+        return;
+    }
+    if (index >= slots_.size() || slots_[index].generation != generation ||
+        !slots_[index].operation)
+        broken("a completion for no operation");
+    Operation& operation = *slots_[index].operation;
+    if (operation.phase == polling && (result >= 0 || result == -EINTR)) {
+        operation.phase = in_flight; // ready, or in error: trying shows
+        again_.push(operation);
+        return;
+    }
+    switch (judge(operation, result)) {
+    case Verdict::over:
+        if (operation.cancel_requested && !cancels_.empty()) std::erase(cancels_, &operation);
+        return hand_back(operation, completed);
+    case Verdict::again: operation.phase = in_flight; break;
+    case Verdict::wait_ready: operation.phase = polling; break;
+    case Verdict::wait_descriptors:
+        ++counters_.accept_pauses;
+        operation.phase = paused;
+        operation.retry_at = now() + descriptor_pause;
+        return paused_.push(operation);
+    }
+    again_.push(operation);
+}
+
+void UringEngine::hand_back(Operation& operation, OperationList& completed) noexcept {
+    give_slot_back(operation);
+    operation.phase = idle;
+    completed.push(operation);
+}
+
+/// Accepts that found no descriptors try again after a pause, or when a descriptor was closed.
+void UringEngine::resume_paused(OperationList& completed) noexcept {
+    bool closed = false;
+    for (const Operation* operation = completed.front(); operation; operation = operation->next)
+        closed = closed || std::holds_alternative<traps::Close>(operation->request);
+    const TimePoint time = now();
+    while (Operation* operation = paused_.front()) {
+        if (!closed && operation->retry_at > time) return;
+        paused_.pop();
+        operation->phase = in_flight;
+        submit(*operation);
+    }
+}
+
+} // namespace
+
+std::unique_ptr<Engine> make_uring_engine(const UringOptions& options) {
+    return std::make_unique<UringEngine>(options);
+}
+
+} // namespace trapline

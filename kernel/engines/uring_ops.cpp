@@ -1,0 +1,202 @@
+#include "uring_ops.hpp"
+
+#include <algorithm>
+#include <cerrno>
+
+#include <poll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace trapline {
+
+namespace {
+
+template <class... Cases>
+struct Overloaded : Cases... {
+    using Cases::operator()...;
+};
+
+/// Linux moves at most this much in one call, and a length in a submission has 32 bits.
+constexpr std::size_t transfer_max = 0x7ffff000;
+
+/// A request that is refused again and again without waiting has something odd behind it.
+constexpr std::uint8_t retries_max = 100;
+
+unsigned length_of(std::size_t size) noexcept {
+    return static_cast<unsigned>(std::min(size, transfer_max));
+}
+
+std::int64_t result_of_call(int result) noexcept { return result < 0 ? -errno : result; }
+
+std::uint64_t offset_of(std::int64_t offset) noexcept { return static_cast<std::uint64_t>(offset); }
+
+/// Bytes of a whole transfer, 0 for operations that are none.
+std::size_t whole_size(const traps::IoRequest& request) noexcept {
+    if (const auto* recv = std::get_if<traps::Recv>(&request))
+        return recv->flags & MSG_WAITALL ? recv->size : 0;
+    if (const auto* send = std::get_if<traps::Send>(&request))
+        return send->flags & MSG_WAITALL ? send->size : 0;
+    return 0;
+}
+
+void finish(Operation& operation, std::int64_t result) noexcept {
+    operation.result = result;
+    // A whole transfer that was stopped half way tells both: how much, and why.
+    if (operation.transferred > 0) {
+        if (result < 0) operation.stopped_by = static_cast<std::uint16_t>(-result);
+        operation.result = static_cast<std::int64_t>(operation.transferred);
+    }
+}
+
+} // namespace
+
+bool done_at_once(Operation& operation) noexcept {
+    const auto call = [&](int result) {
+        operation.result = result_of_call(result);
+        return true;
+    };
+    return std::visit(
+        Overloaded{
+            [&](const traps::Socket& r) {
+                return call(::socket(r.domain, r.type | SOCK_CLOEXEC, r.protocol));
+            },
+            [&](const traps::Bind& r) { return call(::bind(r.fd, r.address, r.length)); },
+            [&](const traps::Listen& r) { return call(::listen(r.fd, r.backlog)); },
+            [&](const traps::SocketName& r) {
+                return call(r.peer ? ::getpeername(r.fd, r.address, r.length)
+                                   : ::getsockname(r.fd, r.address, r.length));
+            },
+            [&](const traps::SetOption& r) {
+                return call(::setsockopt(r.fd, r.level, r.name, r.value, r.length));
+            },
+            [&](const traps::Shutdown& r) { return call(::shutdown(r.fd, r.how)); },
+            [](const auto&) { return false; },
+        },
+        operation.request);
+}
+
+void prepare(io_uring_sqe& sqe, const Operation& operation) noexcept {
+    const std::size_t done = operation.transferred;
+    std::visit(
+        Overloaded{
+            [&](const traps::Nop&) { io_uring_prep_nop(&sqe); },
+            [&](const traps::Poll& r) {
+                io_uring_prep_poll_add(&sqe, r.fd, static_cast<unsigned short>(r.events));
+            },
+            [&](const traps::Accept& r) {
+                io_uring_prep_accept(&sqe, r.fd, r.address, r.length, r.flags | SOCK_CLOEXEC);
+            },
+            [&](const traps::Connect& r) {
+                io_uring_prep_connect(&sqe, r.fd, r.address, r.length);
+            },
+            [&](const traps::Recv& r) {
+                io_uring_prep_recv(&sqe, r.fd, static_cast<char*>(r.data) + done,
+                                   length_of(r.size - done), r.flags);
+            },
+            [&](const traps::Send& r) {
+                io_uring_prep_send(&sqe, r.fd, static_cast<const char*>(r.data) + done,
+                                   length_of(r.size - done), r.flags | MSG_NOSIGNAL);
+            },
+            [&](const traps::RecvMsg& r) {
+                io_uring_prep_recvmsg(&sqe, r.fd, r.message, static_cast<unsigned>(r.flags));
+            },
+            [&](const traps::SendMsg& r) {
+                io_uring_prep_sendmsg(&sqe, r.fd, r.message,
+                                      static_cast<unsigned>(r.flags) | MSG_NOSIGNAL);
+            },
+            [&](const traps::Read& r) {
+                io_uring_prep_read(&sqe, r.fd, r.data, length_of(r.size), offset_of(r.offset));
+            },
+            [&](const traps::Write& r) {
+                io_uring_prep_write(&sqe, r.fd, r.data, length_of(r.size), offset_of(r.offset));
+            },
+            [&](const traps::OpenAt& r) {
+                io_uring_prep_openat(&sqe, r.directory, r.path, r.flags | O_CLOEXEC, r.mode);
+            },
+            [&](const traps::Close& r) { io_uring_prep_close(&sqe, r.fd); },
+            [&](const traps::Fsync& r) {
+                io_uring_prep_fsync(&sqe, r.fd, r.data_only ? IORING_FSYNC_DATASYNC : 0);
+            },
+            [&](const traps::Statx& r) {
+                io_uring_prep_statx(&sqe, r.directory, r.path, r.flags, r.mask, r.status);
+            },
+            [&](const traps::Splice& r) {
+                io_uring_prep_splice(&sqe, r.from, r.from_offset, r.to, r.to_offset,
+                                     length_of(r.size), r.flags);
+            },
+            // Done at once, never submitted.
+            [](const traps::Socket&) {},
+            [](const traps::Bind&) {},
+            [](const traps::Listen&) {},
+            [](const traps::SocketName&) {},
+            [](const traps::SetOption&) {},
+            [](const traps::Shutdown&) {},
+        },
+        operation.request);
+}
+
+void prepare_wait(io_uring_sqe& sqe, const Operation& operation) noexcept {
+    const traps::DescriptorUse use = traps::descriptors_of(operation.request).first;
+    const bool reads = use.side == traps::Side::read;
+    io_uring_prep_poll_add(&sqe, use.fd, static_cast<unsigned>(reads ? POLLIN : POLLOUT));
+}
+
+Verdict judge(Operation& operation, int result) noexcept {
+    const traps::IoRequest& request = operation.request;
+    if (result >= 0) [[likely]] {
+        const std::size_t wanted = whole_size(request);
+        if (wanted == 0) {
+            finish(operation, result);
+            return Verdict::over;
+        }
+        operation.transferred += static_cast<std::size_t>(result);
+        operation.retries = 0;
+        const bool end_of_stream = result == 0;
+        if (operation.transferred == wanted || end_of_stream) {
+            operation.result = static_cast<std::int64_t>(operation.transferred);
+            return Verdict::over;
+        }
+        if (!operation.cancel_requested) return Verdict::again;
+        finish(operation, -ECANCELED);
+        return Verdict::over;
+    }
+
+    // What would be tried once more ends here when it was cancelled meanwhile.
+    const auto unless_cancelled = [&](Verdict verdict) {
+        if (!operation.cancel_requested) return verdict;
+        finish(operation, -ECANCELED);
+        return Verdict::over;
+    };
+    const bool accepts = std::holds_alternative<traps::Accept>(request);
+    const int error = -result;
+    switch (error) {
+    case EINTR:  // a signal, or an io-wq worker that was cancelled
+    case EAGAIN: // a descriptor in non-blocking mode, or a file system that will not wait
+        if (++operation.retries > retries_max) break;
+        if (error == EAGAIN && traps::descriptors_of(request).first.side != traps::Side::none)
+            return unless_cancelled(Verdict::wait_ready);
+        return unless_cancelled(Verdict::again);
+    case EMFILE:
+    case ENFILE:
+    case ENOBUFS:
+    case ENOMEM:
+        if (accepts) return unless_cancelled(Verdict::wait_descriptors);
+        break;
+    case ECONNABORTED: // accept(2), "Error handling": these come from a connection that died in
+    case EPROTO:       // the queue, and the next one may be well
+    case ENETDOWN:
+    case ENOPROTOOPT:
+    case EHOSTDOWN:
+    case ENONET:
+    case EHOSTUNREACH:
+    case ENETUNREACH:
+        if (accepts) return unless_cancelled(Verdict::again);
+        break;
+    default: // ECANCELED, the peer's doing, or the user's own mistake: his to see
+        break;
+    }
+    finish(operation, result);
+    return Verdict::over;
+}
+
+} // namespace trapline

@@ -1,0 +1,146 @@
+#include "uring_probe.hpp"
+
+#include <cerrno>
+#include <memory>
+#include <system_error>
+#include <vector>
+
+#include <sys/utsname.h>
+
+namespace trapline {
+
+namespace {
+
+using Mode = UringOptions::Mode;
+
+constexpr unsigned common_flags = IORING_SETUP_CLAMP | IORING_SETUP_CQSIZE;
+
+struct ModeFlags {
+    Mode mode;
+    unsigned flags;
+};
+
+// From the best down. SUBMIT_ALL (5.18): one bad submission does not hold up the rest.
+constexpr ModeFlags all_modes[] = {
+    {Mode::deferred, IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER |
+                         IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG}, // 6.1
+    {Mode::cooperative,
+     IORING_SETUP_SUBMIT_ALL | IORING_SETUP_COOP_TASKRUN | IORING_SETUP_TASKRUN_FLAG}, // 5.19
+    {Mode::plain, IORING_SETUP_SUBMIT_ALL},                                            // 5.18
+    {Mode::plain, 0},
+};
+
+/// 0 or -errno.
+int try_ring(io_uring& ring, unsigned entries, unsigned completions, unsigned flags) {
+    io_uring_params parameters{};
+    parameters.flags = common_flags | flags;
+    parameters.cq_entries = std::max(completions, entries * 2);
+    return io_uring_queue_init_params(entries, &ring, &parameters);
+}
+
+std::string advice(int error) {
+    switch (error) {
+    case EPERM:
+    case EACCES:
+        return "the system forbids it: a container's seccomp profile, or sysctl "
+               "kernel.io_uring_disabled; allow io_uring_setup, io_uring_enter and "
+               "io_uring_register, or set the sysctl to 0";
+    case ENOSYS: return "this Linux has no io_uring, or hides it: 5.15 or newer is needed";
+    case ENOMEM: return "not enough lockable memory: raise `ulimit -l` (RLIMIT_MEMLOCK)";
+    case EMFILE:
+    case ENFILE: return "no descriptors left: raise `ulimit -n` (RLIMIT_NOFILE)";
+    case EINVAL: return "this Linux is too old for it: 5.15 or newer is needed";
+    default: return "see io_uring_setup(2)";
+    }
+}
+
+[[noreturn]] void refuse(int error) {
+    throw std::system_error(error, std::system_category(),
+                            "io_uring cannot be set up (" + advice(error) + ")");
+}
+
+bool knows_operations(io_uring& ring) {
+    const std::unique_ptr<io_uring_probe, void (*)(io_uring_probe*)> probe{
+        io_uring_get_probe_ring(&ring), io_uring_free_probe};
+    if (!probe) return false;
+    for (const int operation :
+         {IORING_OP_NOP, IORING_OP_POLL_ADD, IORING_OP_ACCEPT, IORING_OP_CONNECT, IORING_OP_RECV,
+          IORING_OP_SEND, IORING_OP_RECVMSG, IORING_OP_SENDMSG, IORING_OP_READ, IORING_OP_WRITE,
+          IORING_OP_OPENAT, IORING_OP_CLOSE, IORING_OP_FSYNC, IORING_OP_STATX, IORING_OP_SPLICE,
+          IORING_OP_ASYNC_CANCEL}) {
+        if (!io_uring_opcode_supported(probe.get(), operation)) return false;
+    }
+    return true;
+}
+
+/// Asks for a wait until a time that is past: a kernel that does not know the flag says EINVAL.
+bool knows_absolute_timer(io_uring& ring) {
+    __kernel_timespec past{0, 1};
+    io_uring_getevents_arg argument{};
+    argument.ts = reinterpret_cast<std::uintptr_t>(&past);
+    const int result =
+        io_uring_enter2(static_cast<unsigned>(ring.ring_fd), 0, 1,
+                        IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | IORING_ENTER_ABS_TIMER,
+                        reinterpret_cast<sigset_t*>(&argument), sizeof argument);
+    return result == -ETIME;
+}
+
+const char* name_of(Mode mode) {
+    switch (mode) {
+    case Mode::deferred: return "deferred task work";
+    case Mode::cooperative: return "cooperative task work";
+    case Mode::automatic:
+    case Mode::plain: break;
+    }
+    return "plain task work";
+}
+
+} // namespace
+
+UringFeatures make_ring(io_uring& ring, const UringOptions& options) {
+    int error = -EINVAL;
+    for (const ModeFlags& candidate : all_modes) {
+        if (options.mode != Mode::automatic && options.mode != candidate.mode) continue;
+        unsigned entries = options.entries;
+        do {
+            error = try_ring(ring, entries, options.completions, candidate.flags);
+            entries /= 2; // locked memory may be scarce, and a smaller ring fits
+        } while (error == -ENOMEM && entries >= options.entries_min && entries > 0);
+        if (error != -EINVAL) // a flag that the kernel does not know
+        {
+            if (error < 0) refuse(-error);
+            UringFeatures features{.mode = candidate.mode,
+                                   .task_run_flag =
+                                       (candidate.flags & IORING_SETUP_TASKRUN_FLAG) != 0};
+            constexpr unsigned needed =
+                IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_EXT_ARG;
+            if ((ring.features & needed) != needed || !knows_operations(ring)) {
+                io_uring_queue_exit(&ring);
+                refuse(ENOSYS);
+            }
+            io_uring_ring_dontfork(&ring);
+            features.registered_ring = io_uring_register_ring_fd(&ring) == 1;
+            features.absolute_timer = knows_absolute_timer(ring);
+            features.no_iowait = (ring.features & IORING_FEAT_NO_IOWAIT) != 0;
+            unsigned workers[2] = {8, 32};                      // for files, for all else
+            io_uring_register_iowq_max_workers(&ring, workers); // a limit, not a need
+            return features;
+        }
+    }
+    refuse(-error);
+}
+
+std::string describe_ring(const io_uring& ring, const UringFeatures& features) {
+    utsname system{};
+    uname(&system);
+    std::string text = "io_uring on Linux " + std::string(system.release) + ": " +
+                       std::to_string(ring.sq.ring_entries) + " entries, " +
+                       std::to_string(ring.cq.ring_entries) + " completions, " +
+                       name_of(features.mode);
+    if (features.registered_ring) text += ", registered ring";
+    if (features.absolute_timer) text += ", absolute timer";
+    if (features.no_iowait) text += ", no iowait";
+    return text;
+}
+
+} // namespace trapline

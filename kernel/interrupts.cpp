@@ -1,0 +1,140 @@
+// Cancellation and time limits. An interrupt waits in the task's control until the task is blocked
+// in, or comes to, a trap that can be interrupted. What has been answered stays answered: a woken
+// task, a finished operation keep their result, and the interrupt waits for the next trap.
+#include "kernel.hpp"
+
+#include <algorithm>
+
+namespace trapline {
+
+using traps::Delivery;
+
+/// The interrupt that the task takes now.
+Reply Kernel::interrupt_reply(TaskRecord& task) noexcept {
+    TaskControl& own = control(task);
+    Reply reply{.interrupt = own.pending};
+    if (own.pending == Interrupt::timed_out)
+        reply.value = own.pending_deadline.time_since_epoch().count();
+    else
+        task.interrupted = true;
+    own.pending = Interrupt::none;
+    task.interrupt_pending = false;
+    return reply;
+}
+
+bool Kernel::may_take_interrupt(TaskRecord& task) noexcept {
+    return control(task).pending != Interrupt::none && !control(task).masked;
+}
+
+/// At an interruptible trap: answers it with the interrupt that waits, if one does.
+bool Kernel::take_pending(TaskRecord& task) noexcept {
+    if (!may_take_interrupt(task)) [[likely]]
+        return false;
+    reply_now(task, interrupt_reply(task));
+    return true;
+}
+
+/// Ends what the task is blocked in, if that can be. An I/O operation is asked to end, and the
+/// task waits until it has.
+void Kernel::interrupt_if_blocked(TaskRecord& task) noexcept {
+    if (task.state != TaskState::blocked || !may_take_interrupt(task)) return;
+    const Trap& trap = task.frame.trap;
+    TaskControl& own = control(task);
+    if (own.sleep.set()) {
+        timers_.drop(own.sleep);
+    } else if (task.node.queued()) {
+        task.node.unlink();
+    } else if (const auto* thread = std::get_if<traps::AwaitThread>(&trap)) {
+        if (!thread->completion->forget()) return; // completed this moment: the value is on its way
+        --thread_waits_;
+    } else {
+        if (!std::holds_alternative<traps::IoRelease>(trap) &&
+            traps::interruptible(own.operation.request) &&
+            !std::exchange(own.operation.cancel_requested, true))
+            engine_->cancel(own.operation);
+        return;
+    }
+    make_ready(task, interrupt_reply(task));
+}
+
+Delivery Kernel::send_cancel(TaskRecord& task) noexcept {
+    TaskControl& own = control(task);
+    if (!std::exchange(own.cancel_sent, true)) {
+        // Its cleanup is not to be interrupted a second time, by a limit that it set before.
+        timers_.drop(own.limit);
+        own.deadline = never;
+        for (TimeLimit* limit = task.frame.limit; limit; limit = limit->outer)
+            limit->disarmed = true;
+        own.pending = Interrupt::cancelled;
+        task.interrupt_pending = true;
+        interrupt_if_blocked(task);
+    }
+    return own.pending == Interrupt::none ? Delivery::delivered : Delivery::pending;
+}
+
+// --- time limits ---------------------------------------------------------------------------
+
+Kernel::Answer Kernel::set_timeout(TaskRecord& task, const traps::SetTimeout& trap) noexcept {
+    TaskControl& own = control(task);
+    const Duration* duration = std::get_if<Duration>(&trap.limit);
+    const TimePoint deadline =
+        duration ? later(read_clock(), *duration) : *std::get_if<TimePoint>(&trap.limit);
+    const TimePoint previous = own.deadline;
+    if (deadline < previous) { // a tie goes to the outer one
+        timers_.drop(own.limit);
+        if (deadline <= now_) {
+            limit_ran_out(task, deadline);
+        } else {
+            own.deadline = deadline;
+            timers_.set(own.limit, deadline);
+        }
+    }
+    return reply_now(task, Reply::time(previous));
+}
+
+Kernel::Answer Kernel::unset_timeout(TaskRecord& task, TimePoint previous) noexcept {
+    TaskControl& own = control(task);
+    if (own.pending == Interrupt::timed_out) [[unlikely]] {
+        // It ran out, but was not delivered: forgotten, unless it was an outer one.
+        const TimeLimit* scope = task.frame.limit;
+        const bool own_limit = scope ? scope->sooner && scope->deadline == own.pending_deadline
+                                     : own.pending_deadline < previous;
+        if (own_limit) {
+            own.pending = Interrupt::none;
+            task.interrupt_pending = false;
+        }
+    }
+    if (own.deadline != previous) {
+        timers_.drop(own.limit);
+        own.deadline = previous;
+        if (previous != never) timers_.set(own.limit, previous);
+    }
+    return reply_now(task, {});
+}
+
+void Kernel::limit_ran_out(TaskRecord& task, TimePoint deadline) noexcept {
+    TaskControl& own = control(task);
+    // The next one outwards is in force now.
+    own.deadline = never;
+    for (const TimeLimit* limit = task.frame.limit; limit; limit = limit->outer) {
+        if (limit->sooner && !limit->disarmed && limit->deadline > deadline)
+            own.deadline = std::min(own.deadline, limit->deadline);
+    }
+    if (own.deadline != never) timers_.set(own.limit, own.deadline);
+
+    if (own.pending == Interrupt::cancelled) return;
+    own.pending = Interrupt::timed_out;
+    own.pending_deadline = deadline;
+    task.interrupt_pending = true;
+    interrupt_if_blocked(task);
+}
+
+void Kernel::timer_fired(TaskTimer& timer) noexcept {
+    TaskRecord& task = *timer.task;
+    if (timer.is_limit)
+        limit_ran_out(task, timer.time());
+    else
+        make_ready(task, Reply::time(now_));
+}
+
+} // namespace trapline

@@ -1,0 +1,184 @@
+// Kernel: answers the traps of tasks. A loop around resume(), a ready queue, a timer queue, and
+// an engine for the time and I/O.
+//
+//     int main() { return run(answer_everybody()); }
+//
+// or, to keep tasks over several calls:
+//
+//     Kernel kernel;
+//     kernel.run(set_up());
+//     kernel.run(serve());
+//     kernel.shutdown();
+//
+// A kernel belongs to the thread that made it. Tasks are served first in, first out; a turn runs
+// those that were ready when it began, and looks at I/O and timers after each.
+#pragma once
+
+#include <atomic>
+#include <concepts>
+#include <cstdint>
+#include <memory>
+#include <random>
+#include <string>
+#include <thread>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "../traps/cancel.hpp"
+#include "../traps/task.hpp"
+#include "../traps/thread.hpp"
+#include "descriptors.hpp"
+#include "engine.hpp"
+#include "observer.hpp"
+#include "options.hpp"
+#include "tasks.hpp"
+#include "timers.hpp"
+
+namespace trapline {
+
+class Kernel {
+public:
+    struct Counters {
+        std::uint64_t traps = 0;   ///< answered
+        std::uint64_t turns = 0;   ///< of the loop
+        std::uint64_t spawned = 0; ///< tasks, main ones included
+        Engine::Counters engine;
+    };
+
+    /// Throws std::system_error when the engine cannot be had, with the likely cause and remedy.
+    explicit Kernel(KernelOptions options = {});
+    Kernel(const Kernel&) = delete;
+    Kernel& operator=(const Kernel&) = delete;
+    /// Shuts down.
+    ~Kernel();
+
+    /// Runs until `main` ends; answers its result or throws its exception. Other tasks stay, and
+    /// go on with the next run. Throws Deadlock when nothing can ever happen again, and
+    /// std::logic_error from within a running task, from another thread and after shutdown().
+    template <class T>
+    T run(Coro<T> main) {
+        auto* cell = new detail::TaskCell<T>(std::move(main), {.name = "main"});
+        const Task<T> handle{cell};
+        run_main(*cell);
+        if (cell->failure) {
+            cell->failure_seen = true;
+            std::rethrow_exception(cell->failure);
+        }
+        return cell->outcome.take();
+    }
+
+    /// The same with a callable that returns a coroutine; it lives as long as that runs.
+    template <class F>
+        requires detail::CoroFunction<std::decay_t<F>>
+    auto run(F&& function) {
+        return run(detail::call_and_keep<std::decay_t<F>>(std::forward<F>(function)));
+    }
+
+    /// Cancels all tasks that are left, newest first, and waits until they have ended. One that
+    /// can never go on is destroyed where it stands. Harmless twice.
+    void shutdown();
+
+    /// Tasks that have not ended.
+    std::size_t task_count() const noexcept { return tasks_.size(); }
+
+    Counters counters() const noexcept;
+
+    /// The engine and what it found, in a line.
+    std::string describe() const { return engine_->describe(); }
+
+private:
+    /// Whether a trap was answered on the spot, so that the task goes on within its turn.
+    enum class Answer : bool { later, now };
+
+    // The turn of the loop (kernel.cpp).
+    void run_main(TaskRecord& main);
+    void check_may_run() const;
+    bool stuck() const noexcept;
+    void serve_world(bool may_wait);
+    void run_ready();
+    void run_task(TaskRecord& task);
+    void shuffle(ReadyQueue& batch);
+
+    // Tasks.
+    void adopt(TaskRecord& task);
+    void terminate(TaskRecord& task) noexcept;
+    void abandon(TaskRecord& task) noexcept;
+    void retire(TaskRecord& task) noexcept;
+    void make_ready(TaskRecord& task, const Reply& reply) noexcept;
+    static void wake_parked(void* task) noexcept;
+    static void wake_from_thread(void* task) noexcept;
+    void empty_inbox() noexcept;
+
+    // Dispatch (dispatch.cpp).
+    Answer answer(TaskRecord& task) noexcept;
+    Answer reply_now(TaskRecord& task, const Reply& reply) noexcept;
+    Answer sleep_until(TaskRecord& task, TimePoint time) noexcept;
+    Answer join(TaskRecord& task, TaskRecord& joined) noexcept;
+    Answer cancel(TaskRecord& task, const traps::Cancel& trap) noexcept;
+    Answer park(TaskRecord& task, WaitQueue& queue) noexcept;
+    Answer await_thread(TaskRecord& task, ThreadCompletion& completion) noexcept;
+    TimePoint read_clock() noexcept { return now_ = engine_->now(); }
+
+    // Interrupts and time limits (interrupts.cpp).
+    bool may_take_interrupt(TaskRecord& task) noexcept;
+    bool take_pending(TaskRecord& task) noexcept;
+    Reply interrupt_reply(TaskRecord& task) noexcept;
+    traps::Delivery send_cancel(TaskRecord& task) noexcept;
+    void interrupt_if_blocked(TaskRecord& task) noexcept;
+    Answer set_timeout(TaskRecord& task, const traps::SetTimeout& trap) noexcept;
+    Answer unset_timeout(TaskRecord& task, TimePoint previous) noexcept;
+    void limit_ran_out(TaskRecord& task, TimePoint deadline) noexcept;
+    void timer_fired(TaskTimer& timer) noexcept;
+
+    // I/O (io.cpp).
+    Answer start_io(TaskRecord& task, const traps::IoRequest& request) noexcept;
+    Answer start_closing(TaskRecord& task, int fd) noexcept;
+    Answer launch(TaskRecord& task) noexcept;
+    void complete(Operation& operation) noexcept;
+    void leave_descriptors(Operation& operation) noexcept;
+    Reply io_reply(TaskRecord& task) noexcept;
+
+    // Describing (describe.cpp).
+    std::string describe_deadlock() const;
+    void log(std::string_view line) const;
+
+    std::unique_ptr<Engine> engine_;
+    Observer* observer_ = nullptr;
+    ReadyQueue ready_;
+    TaskTable tasks_;
+    TimerQueue timers_;
+    Descriptors descriptors_;
+
+    std::uint64_t operations_ = 0;   ///< in flight, or Closes that wait for such
+    std::uint64_t thread_waits_ = 0; ///< tasks that another thread will wake
+    TimePoint now_{};                ///< when the clock was last read
+    std::uint64_t traps_ = 0;
+    std::uint64_t turns_ = 0;
+    std::uint64_t last_id_ = 0;
+    bool shut_down_ = false;
+
+    std::atomic<TaskRecord*> inbox_ = nullptr; ///< woken by other threads, the last one first
+    std::atomic<unsigned> threads_inside_ = 0; ///< wakers that have not let go of the kernel yet
+
+    std::unique_ptr<std::mt19937_64> shuffler_;
+    std::vector<TaskRecord*> shuffled_;
+    std::function<void(std::string_view)> log_;
+    std::thread::id thread_ = std::this_thread::get_id();
+};
+
+/// Makes a kernel, runs `main` on it and shuts it down.
+template <class T>
+T run(Coro<T> main, KernelOptions options = {}) {
+    Kernel kernel{std::move(options)};
+    return kernel.run(std::move(main));
+}
+
+template <class F>
+    requires detail::CoroFunction<std::decay_t<F>>
+auto run(F&& function, KernelOptions options = {}) {
+    Kernel kernel{std::move(options)};
+    return kernel.run(std::forward<F>(function));
+}
+
+} // namespace trapline

@@ -1,0 +1,29 @@
+// Observer: sees each step of each task. Costs one predictable branch where nobody observes.
+//
+// The calls come from within the kernel: look, note, count, but do not throw, and do not spawn or
+// wake anything. A trap that is answered at once shows as trapped and replied in a row.
+#pragma once
+
+#include "../traps/reply.hpp"
+#include "../traps/task.hpp"
+#include "../traps/trap.hpp"
+
+namespace trapline {
+
+class Observer {
+public:
+    virtual ~Observer() = default;
+
+    /// The kernel took the task over.
+    virtual void created(const TaskRecord&) noexcept {}
+    /// It is about to run, with the reply that `replied` showed (the first time: with none).
+    virtual void running(const TaskRecord&) noexcept {}
+    /// It yielded a trap.
+    virtual void trapped(const TaskRecord&, const Trap&) noexcept {}
+    /// Its trap was answered.
+    virtual void replied(const TaskRecord&, const Reply&) noexcept {}
+    /// It has ended; its coroutine is destroyed.
+    virtual void terminated(const TaskRecord&) noexcept {}
+};
+
+} // namespace trapline

@@ -1,0 +1,57 @@
+// What can be chosen when a kernel is made, each with its default, and all limits in one place.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <functional>
+#include <memory>
+#include <optional>
+#include <string>
+#include <string_view>
+
+#include "engine.hpp"
+#include "observer.hpp"
+
+namespace trapline {
+
+/// How a ring is set up. Less is taken, step by step, where the system does not grant it.
+struct UringOptions {
+    /// When completions are worked off. `automatic` takes the first that the running Linux has.
+    enum class Mode : std::uint8_t {
+        automatic,
+        deferred,    ///< when the kernel asks for completions: SINGLE_ISSUER, DEFER_TASKRUN
+        cooperative, ///< at the task's next system call: COOP_TASKRUN
+        plain,       ///< at once, interrupting the program
+    };
+
+    unsigned entries = 512;      ///< submissions queued for one system call
+    unsigned completions = 4096; ///< room for completions; more are kept by Linux, slower
+    unsigned entries_min = 64;   ///< with less than this the ring counts as refused
+    unsigned reaped_max = 4096;  ///< completions taken off the ring in one turn
+    Mode mode = Mode::automatic;
+};
+
+struct KernelOptions {
+    /// "uring"; empty: the environment variable TRAPLINE_ENGINE, else uring.
+    std::string engine{};
+
+    /// Makes another engine instead.
+    std::function<std::unique_ptr<Engine>()> make_engine{};
+
+    UringOptions uring{};
+
+    /// Sees every step. Not owned; outlives the kernel.
+    Observer* observer = nullptr;
+
+    /// Shuffles the ready tasks of each turn, to show that nothing depends on their order.
+    std::optional<std::uint64_t> shuffle_seed{};
+
+    /// Ignores SIGPIPE from now on if the program left it at its default, which would end it
+    /// when a peer closes.
+    bool ignore_sigpipe = true;
+
+    /// Where the kernel's own few messages go, one line each; stderr by default.
+    std::function<void(std::string_view)> log{};
+};
+
+} // namespace trapline

@@ -1,0 +1,145 @@
+// Trap calls: the thin layer over traps. Each answers std::expected<T, std::error_code> and
+// throws nothing but interrupts (`Cancelled` and its kin).
+//
+//     std::expected<std::size_t, std::error_code> n = co_await traps::recv(fd, buffer);
+//     short events = (co_await traps::read_wait(fd)).value();
+//
+// Any trap can be awaited as it is, `co_await traps::ReadWait{fd}`, with the same answer. All of
+// these are awaiters: they allocate nothing.
+#pragma once
+
+#include <cstddef>
+#include <expected>
+#include <span>
+#include <system_error>
+
+#include "trap_call.hpp"
+
+namespace trapline {
+
+namespace traps {
+
+/// One I/O operation as an awaitable of `R`. Blocks.
+template <class R>
+class [[nodiscard]] IoCall : public TrapAwaiter<Io> {
+public:
+    explicit IoCall(const IoRequest& request) noexcept : TrapAwaiter<Io>(Io{request}) {}
+
+    std::expected<R, std::error_code> await_resume() {
+        const Reply& answer = reply();
+        if (answer.failed()) [[unlikely]]
+            return std::unexpected(detail::error_of(answer.error()));
+        if constexpr (std::is_void_v<R>)
+            return {};
+        else
+            return static_cast<R>(answer.value);
+    }
+};
+
+// --- descriptors: never block unless they say so -------------------------------------------
+
+inline TrapCall<ReadWait> read_wait(int fd) noexcept { return TrapCall{ReadWait{fd}}; }
+inline TrapCall<WriteWait> write_wait(int fd) noexcept { return TrapCall{WriteWait{fd}}; }
+inline TrapCall<IoRelease> io_release(int fd) noexcept { return TrapCall{IoRelease{fd}}; }
+
+/// Passes through the engine and back. Blocks.
+inline IoCall<void> nop() noexcept { return IoCall<void>{Nop{}}; }
+
+/// Answers a new socket, close-on-exec.
+inline IoCall<int> socket(int domain, int type, int protocol = 0) noexcept {
+    return IoCall<int>{Socket{domain, type, protocol}};
+}
+inline IoCall<void> bind(int fd, const sockaddr* address, socklen_t length) noexcept {
+    return IoCall<void>{Bind{fd, address, length}};
+}
+inline IoCall<void> listen(int fd, int backlog = SOMAXCONN) noexcept {
+    return IoCall<void>{Listen{fd, backlog}};
+}
+inline IoCall<void> socket_name(int fd, sockaddr* address, socklen_t* length) noexcept {
+    return IoCall<void>{SocketName{fd, false, address, length}};
+}
+inline IoCall<void> peer_name(int fd, sockaddr* address, socklen_t* length) noexcept {
+    return IoCall<void>{SocketName{fd, true, address, length}};
+}
+/// `value` stays the caller's and must live until the answer.
+template <class T>
+IoCall<void> set_option(int fd, int level, int name, const T& value) noexcept {
+    return IoCall<void>{SetOption{fd, level, name, &value, sizeof value}};
+}
+
+// --- sockets: all block --------------------------------------------------------------------
+
+/// Answers the accepted descriptor, close-on-exec. Out of descriptors: waits for one.
+inline IoCall<int> accept(int fd, sockaddr* address = nullptr,
+                          socklen_t* length = nullptr) noexcept {
+    return IoCall<int>{Accept{fd, 0, address, length}};
+}
+inline IoCall<void> connect(int fd, const sockaddr* address, socklen_t length) noexcept {
+    return IoCall<void>{Connect{fd, address, length}};
+}
+/// Answers the bytes received, 0 at the end of the stream.
+inline IoCall<std::size_t> recv(int fd, std::span<std::byte> buffer, int flags = 0) noexcept {
+    return IoCall<std::size_t>{Recv{fd, flags, buffer.data(), buffer.size()}};
+}
+/// Answers the bytes sent, possibly fewer than given.
+inline IoCall<std::size_t> send(int fd, std::span<const std::byte> data, int flags = 0) noexcept {
+    return IoCall<std::size_t>{Send{fd, flags, data.data(), data.size()}};
+}
+inline IoCall<std::size_t> recv_message(int fd, msghdr& message, int flags = 0) noexcept {
+    return IoCall<std::size_t>{RecvMsg{fd, flags, &message}};
+}
+inline IoCall<std::size_t> send_message(int fd, const msghdr& message, int flags = 0) noexcept {
+    return IoCall<std::size_t>{SendMsg{fd, flags, &message}};
+}
+inline IoCall<void> shutdown(int fd, int how) noexcept { return IoCall<void>{Shutdown{fd, how}}; }
+
+// --- files and pipes: all block ------------------------------------------------------------
+
+inline IoCall<std::size_t> read(int fd, std::span<std::byte> buffer,
+                                std::int64_t offset = -1) noexcept {
+    return IoCall<std::size_t>{Read{fd, buffer.data(), buffer.size(), offset}};
+}
+inline IoCall<std::size_t> write(int fd, std::span<const std::byte> data,
+                                 std::int64_t offset = -1) noexcept {
+    return IoCall<std::size_t>{Write{fd, data.data(), data.size(), offset}};
+}
+/// `path` stays the caller's. Answers the descriptor, close-on-exec.
+inline IoCall<int> open_at(int directory, const char* path, int flags, mode_t mode = 0) noexcept {
+    return IoCall<int>{OpenAt{directory, path, flags, mode}};
+}
+inline IoCall<void> fsync(int fd, bool data_only = false) noexcept {
+    return IoCall<void>{Fsync{fd, data_only}};
+}
+inline IoCall<void> stat_at(int directory, const char* path, int flags, unsigned mask,
+                            struct ::statx& status) noexcept {
+    return IoCall<void>{Statx{directory, path, flags, mask, &status}};
+}
+inline IoCall<std::size_t> splice(int from, int to, std::size_t size, std::int64_t from_offset = -1,
+                                  std::int64_t to_offset = -1, unsigned flags = 0) noexcept {
+    return IoCall<std::size_t>{Splice{from, to, from_offset, to_offset, size, flags}};
+}
+
+/// Ends the operations in flight on fd, waits for them, closes it. Not interruptible.
+inline IoCall<void> close(int fd) noexcept { return IoCall<void>{Close{fd}}; }
+
+} // namespace traps
+
+// --- time and turns ------------------------------------------------------------------------
+
+/// Lets the other ready tasks run first. Blocks.
+inline SureTrap<traps::Yield> yield_now() noexcept { return SureTrap{traps::Yield{}}; }
+
+/// Wakes after `duration`, never early; answers the time at waking. Blocks.
+inline SureTrap<traps::Sleep> sleep(Duration duration) noexcept {
+    return SureTrap{traps::Sleep{duration}};
+}
+
+/// Wakes at `time`, at once if it is past; answers the time at waking. Blocks.
+inline SureTrap<traps::SleepUntil> sleep_until(TimePoint time) noexcept {
+    return SureTrap{traps::SleepUntil{time}};
+}
+
+/// The kernel's time. Never blocks.
+inline SureTrap<traps::Clock> now() noexcept { return SureTrap{traps::Clock{}}; }
+
+} // namespace trapline

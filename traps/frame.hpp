@@ -1,0 +1,93 @@
+// The trap frame: what passes between a chain of coroutines and whatever drives it.
+//
+// An operating system saves a trap frame when user code enters the kernel. So do we: a coroutine
+// that traps leaves here who it is and what it asks; the driver reads that, does it, leaves the
+// reply and resumes. One frame serves a whole chain of coroutines that await each other, and
+// resuming goes straight to the innermost, however deep it lies.
+#pragma once
+
+#include <coroutine>
+#include <cstdint>
+#include <exception>
+#include <memory>
+#include <source_location>
+#include <vector>
+
+#include "reply.hpp"
+#include "trap.hpp"
+
+namespace trapline {
+
+namespace detail {
+struct PromiseBase;
+} // namespace detail
+
+/// One time-limit scope of a chain. Lives in the scope's own coroutine; the frame points to the
+/// innermost, so that an interrupt is reported by the scope it belongs to.
+struct TimeLimit {
+    TimePoint deadline{};       ///< when it runs out
+    TimePoint previous = never; ///< the deadline that stood before, restored on leaving
+    TimeLimit* outer = nullptr;
+    bool sooner = false;   ///< sooner than every outer one: if anything runs out, it is this
+    bool disarmed = false; ///< by the kernel, when the task was cancelled inside
+};
+
+/// Where coroutines of a chain were when an exception passed them, innermost first.
+using AwaitChain = std::vector<std::source_location>;
+
+struct TrapFrame {
+    Trap trap;                             ///< what the innermost coroutine asks
+    std::coroutine_handle<> innermost;     ///< who asks; null when the outermost has ended
+    detail::PromiseBase* chain = nullptr;  ///< its promise, whose parents lead outwards
+    Reply reply;                           ///< what it will see when it is resumed
+    std::coroutine_handle<> next;          ///< hand-over that is left to the driver, see resume()
+    TimeLimit* limit = nullptr;            ///< innermost time-limit scope
+    std::exception_ptr thrown;             ///< with Interrupt::thrown: the exception
+    std::exception_ptr failing;            ///< the last exception that left a coroutine
+    std::unique_ptr<AwaitChain> failed_at; ///< and where it began
+
+    TrapFrame() = default;
+    TrapFrame(const TrapFrame&) = delete;
+    TrapFrame& operator=(const TrapFrame&) = delete;
+
+    bool ended() const noexcept { return !innermost; }
+
+    /// Runs the chain until its next trap, or to its end. The reply must be in place.
+    void resume() {
+        innermost.resume();
+        // Coroutines compiled without symmetric transfer leave the next one here: see hand_over().
+        while (next) [[unlikely]]
+            std::exchange(next, nullptr).resume();
+    }
+
+    /// The source line of each await on the way in, innermost first. Only while it is suspended.
+    AwaitChain where() const;
+};
+
+namespace detail {
+
+// One coroutine continues with another (a caller with its callee, and back) in one of two ways.
+// Symmetric transfer jumps there directly: fastest, but it needs a guaranteed tail call, which
+// clang gives on x86-64 and AArch64 at every level of optimisation. Elsewhere (g++ promises it
+// only when optimising without sanitizers) a loop of a million awaits would overflow the stack,
+// so the next handle is left in the frame and the driver goes on with it. Object files of both
+// kinds can be linked together. tests/traps/coro_test.cpp awaits a million deep.
+#if defined(__clang__) && (defined(__x86_64__) || defined(__aarch64__)) && \
+    !defined(TRAPLINE_TRAMPOLINE)
+using HandOver = std::coroutine_handle<>;
+inline HandOver hand_over(TrapFrame&, std::coroutine_handle<> next) noexcept { return next; }
+inline HandOver hand_to_driver() noexcept { return std::noop_coroutine(); }
+#else
+using HandOver = void;
+inline HandOver hand_over(TrapFrame& frame, std::coroutine_handle<> next) noexcept {
+    frame.next = next;
+}
+inline HandOver hand_to_driver() noexcept {}
+#endif
+
+/// Throws what the reply's interrupt stands for.
+[[noreturn]] void raise_interrupt(TrapFrame& frame);
+
+} // namespace detail
+
+} // namespace trapline

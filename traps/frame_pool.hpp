@@ -1,0 +1,89 @@
+// Recycled memory for coroutine frames and task records.
+//
+// A coroutine frame is allocated before anybody can say which kernel will run it, so this cache
+// hangs on the thread: the one thread-local of the library (kernel.cpp notes a second, for nested
+// runs). Blocks are ordinary `operator new` blocks, sorted by size and kept for the next frame of
+// that size; any thread may free a block of another. Under AddressSanitizer nothing is kept, so
+// that a use after free is seen.
+#pragma once
+
+#include <cstddef>
+#include <new>
+
+namespace trapline::detail {
+
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool frames_recycled = false;
+#elif defined(__has_feature)
+#if __has_feature(address_sanitizer)
+inline constexpr bool frames_recycled = false;
+#else
+inline constexpr bool frames_recycled = true;
+#endif
+#else
+inline constexpr bool frames_recycled = true;
+#endif
+
+class FramePool {
+public:
+    static constexpr std::size_t granule_bytes = 64;
+    static constexpr std::size_t block_bytes_max = 8192;
+    static constexpr std::size_t kept_bytes_max = std::size_t{64} << 20; // a thread
+
+    static void* allocate(std::size_t bytes) {
+        if (frames_recycled && bytes <= block_bytes_max) {
+            Class& blocks = classes_[class_of(bytes)];
+            if (Block* block = blocks.free) [[likely]] {
+                blocks.free = block->next;
+                kept_bytes_ -= rounded(bytes);
+                return block;
+            }
+            return allocate_new(rounded(bytes));
+        }
+        return ::operator new(bytes);
+    }
+
+    static void deallocate(void* memory, std::size_t bytes) noexcept {
+        if (frames_recycled && bytes <= block_bytes_max && kept_bytes_ + bytes <= kept_bytes_limit_)
+            [[likely]] {
+            Class& blocks = classes_[class_of(bytes)];
+            blocks.free = ::new (memory) Block{blocks.free};
+            kept_bytes_ += rounded(bytes);
+            return;
+        }
+        ::operator delete(memory);
+    }
+
+private:
+    struct Block {
+        Block* next;
+    };
+    struct Class {
+        Block* free;
+    };
+
+    static constexpr std::size_t class_of(std::size_t bytes) noexcept {
+        return (bytes + granule_bytes - 1) / granule_bytes;
+    }
+    static constexpr std::size_t rounded(std::size_t bytes) noexcept {
+        return class_of(bytes) * granule_bytes;
+    }
+
+    /// The slow path: a new block, and on a thread's first one the promise to free all at its end.
+    static void* allocate_new(std::size_t bytes);
+
+    struct ThreadEnd;
+
+    // Zero-initialised and without destructors, so that the fast path needs no guard. Before the
+    // first allocation and after the thread's end the limit is 0: nothing is kept.
+    static constinit thread_local Class classes_[block_bytes_max / granule_bytes + 1];
+    static constinit thread_local std::size_t kept_bytes_;
+    static constinit thread_local std::size_t kept_bytes_limit_;
+};
+
+inline constinit thread_local FramePool::Class
+    FramePool::classes_[block_bytes_max / granule_bytes + 1] = {};
+inline constinit thread_local std::size_t FramePool::kept_bytes_ = 0;
+inline constinit thread_local std::size_t FramePool::kept_bytes_limit_ = 0;
+
+} // namespace trapline::detail

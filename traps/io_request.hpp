@@ -1,0 +1,229 @@
+// What an `Io` trap can ask: one plain struct for each I/O operation, named and filled like the
+// system call behind it. The scheduler passes a request on unread; an engine interprets it.
+//
+// Whoever asks owns the memory a request points to, and keeps it alive until the reply: a task
+// is resumed only when its operation is really over, also when it was cancelled.
+//
+// Every operation answers a count, a descriptor or 0, or -errno. Engines retry EINTR and EAGAIN,
+// set CLOEXEC on new descriptors and never raise SIGPIPE. Each struct says with `interruptible`
+// whether a cancellation tries to stop it half way; one that is not finishes first.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <type_traits>
+#include <variant>
+
+#include <sys/socket.h>
+#include <sys/types.h>
+
+struct statx;
+
+namespace trapline::traps {
+
+/// The side of a descriptor that an operation occupies. A second operation on an occupied side
+/// is answered with -EBUSY. `none`: any number at a time.
+enum class Side : std::uint8_t { none, read, write };
+
+/// Does nothing, by way of the engine. Answers 0.
+struct Nop {
+    static constexpr bool interruptible = true;
+};
+
+/// Waits until fd shows one of `events` (POLLIN, POLLOUT, ...). Answers the mask that was seen.
+struct Poll {
+    int fd;
+    short events;
+    Side side;
+    static constexpr bool interruptible = true;
+};
+
+/// socket(2). Answers the descriptor. Never blocks.
+struct Socket {
+    int domain;
+    int type;
+    int protocol;
+    static constexpr bool interruptible = false;
+};
+
+/// bind(2). Never blocks.
+struct Bind {
+    int fd;
+    const sockaddr* address;
+    socklen_t length;
+    static constexpr bool interruptible = false;
+};
+
+/// listen(2). Never blocks.
+struct Listen {
+    int fd;
+    int backlog;
+    static constexpr bool interruptible = false;
+};
+
+/// getsockname(2), or getpeername(2) if `peer`. Never blocks.
+struct SocketName {
+    int fd;
+    bool peer;
+    sockaddr* address;
+    socklen_t* length;
+    static constexpr bool interruptible = false;
+};
+
+/// setsockopt(2). Never blocks.
+struct SetOption {
+    int fd;
+    int level;
+    int name;
+    const void* value;
+    socklen_t length;
+    static constexpr bool interruptible = false;
+};
+
+/// accept4(2). Answers the new descriptor. Out of descriptors: waits until there are some again.
+struct Accept {
+    int fd;
+    int flags;
+    sockaddr* address;
+    socklen_t* length;
+    static constexpr bool interruptible = true;
+};
+
+/// connect(2), until it is established or has failed.
+struct Connect {
+    int fd;
+    const sockaddr* address;
+    socklen_t length;
+    static constexpr bool interruptible = true;
+};
+
+/// recv(2). With MSG_WAITALL: until `size` bytes are there, the stream has ended (a short count)
+/// or something stopped it (a short count, and Reply::stopped_by says what).
+struct Recv {
+    int fd;
+    int flags;
+    void* data;
+    std::size_t size;
+    static constexpr bool interruptible = true;
+};
+
+/// send(2). With MSG_WAITALL: until all is sent, or a short count and Reply::stopped_by.
+struct Send {
+    int fd;
+    int flags;
+    const void* data;
+    std::size_t size;
+    static constexpr bool interruptible = true;
+};
+
+/// recvmsg(2).
+struct RecvMsg {
+    int fd;
+    int flags;
+    msghdr* message;
+    static constexpr bool interruptible = true;
+};
+
+/// sendmsg(2).
+struct SendMsg {
+    int fd;
+    int flags;
+    const msghdr* message;
+    static constexpr bool interruptible = true;
+};
+
+/// read(2), or pread(2) if offset is not -1.
+struct Read {
+    int fd;
+    void* data;
+    std::size_t size;
+    std::int64_t offset = -1;
+    static constexpr bool interruptible = true;
+};
+
+/// write(2), or pwrite(2) if offset is not -1.
+struct Write {
+    int fd;
+    const void* data;
+    std::size_t size;
+    std::int64_t offset = -1;
+    static constexpr bool interruptible = true;
+};
+
+/// openat(2). Answers the descriptor.
+struct OpenAt {
+    int directory;
+    const char* path;
+    int flags;
+    mode_t mode;
+    static constexpr bool interruptible = true;
+};
+
+/// close(2). Ends the operations in flight on fd first; their tasks get -ECANCELED.
+struct Close {
+    int fd;
+    static constexpr bool interruptible = false;
+};
+
+/// fsync(2), or fdatasync(2) if `data_only`.
+struct Fsync {
+    int fd;
+    bool data_only;
+    static constexpr bool interruptible = false;
+};
+
+/// statx(2).
+struct Statx {
+    int directory;
+    const char* path;
+    int flags;
+    unsigned mask;
+    struct ::statx* status;
+    static constexpr bool interruptible = true;
+};
+
+/// shutdown(2).
+struct Shutdown {
+    int fd;
+    int how;
+    static constexpr bool interruptible = false;
+};
+
+/// splice(2). An offset of -1 means the descriptor's own position (and none for a pipe).
+struct Splice {
+    int from;
+    int to;
+    std::int64_t from_offset = -1;
+    std::int64_t to_offset = -1;
+    std::size_t size;
+    unsigned flags;
+    static constexpr bool interruptible = true;
+};
+
+using IoRequest = std::variant<Nop, Poll, Socket, Bind, Listen, SocketName, SetOption, Accept,
+                               Connect, Recv, Send, RecvMsg, SendMsg, Read, Write, OpenAt, Close,
+                               Fsync, Statx, Shutdown, Splice>;
+
+static_assert(std::is_trivially_copyable_v<IoRequest> && sizeof(IoRequest) <= 56);
+
+/// What a request occupies: no descriptor, one, or (splice) two.
+struct DescriptorUse {
+    int fd = -1;
+    Side side = Side::none;
+};
+
+struct DescriptorUses {
+    DescriptorUse first;
+    DescriptorUse second;
+};
+
+/// Which descriptors `request` works on, and on which side of them.
+DescriptorUses descriptors_of(const IoRequest& request) noexcept;
+
+/// Whether a cancellation tries to stop `request` half way.
+bool interruptible(const IoRequest& request) noexcept;
+
+/// The operation's name as in "recv", for messages.
+const char* name_of(const IoRequest& request) noexcept;
+
+} // namespace trapline::traps

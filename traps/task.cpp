@@ -1,0 +1,70 @@
+#include "task.hpp"
+
+#include <cerrno>
+#include <cstdio>
+
+namespace trapline {
+
+const char* name_of(TaskState state) noexcept {
+    switch (state) {
+    case TaskState::created: return "created";
+    case TaskState::ready: return "ready";
+    case TaskState::running: return "running";
+    case TaskState::blocked: return "blocked";
+    case TaskState::terminated: return "terminated";
+    }
+    return "?";
+}
+
+std::string TaskRecord::name() const {
+    return given_name.empty() ? "task-" + std::to_string(id) : given_name;
+}
+
+void TaskRecord::last_reference_gone() noexcept {
+    // Interrupts are how tasks are ended, no crash. Whoever joined has been told already.
+    if (failure && !cancelled && !failure_seen) {
+        try {
+            std::string text = "trapline: task '" + name() +
+                               "' crashed and nobody can join it: " + message_of(failure) + "\n";
+            if (frame.failed_at) {
+                for (const std::source_location& at : *frame.failed_at)
+                    text += "    at " + describe(at) + "\n";
+            }
+            std::fputs(text.c_str(), stderr);
+        } catch (const std::bad_alloc&) {
+            std::fputs("trapline: a task crashed, and there is no memory to say more\n", stderr);
+        }
+    }
+    destroy_(*this);
+}
+
+namespace detail {
+
+void raise_task_error(TaskRecord& record) {
+    record.failure_seen = true;
+    throw TaskError("task '" + record.name() +
+                        "' ended by an exception: " + message_of(record.failure),
+                    record.failure);
+}
+
+void JoinAwaiter::check_joined() {
+    const Reply& answer = reply();
+    if (!answer.failed()) return;
+    if (answer.error() == ENOSYS) raise_unanswered("Join", ENOSYS);
+    throw std::system_error(error_of(answer.error()), "join of task '" + trap().task->name() + "'");
+}
+
+} // namespace detail
+
+Coro<bool> Task<void>::cancel() const {
+    return [](Task<void> task) -> Coro<bool> {
+        if (task.terminated()) co_return false;
+        const auto delivery = co_await traps::Cancel{task.record()};
+        if (!delivery)
+            throw std::system_error(delivery.error(), "cancel of task '" + task.name() + "'");
+        co_await task.wait();
+        co_return task.record()->interrupted;
+    }(*this);
+}
+
+} // namespace trapline

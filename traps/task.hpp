@@ -1,0 +1,363 @@
+// Task<T>: a counted handle to a spawned task; spawn() makes one.
+//
+//     Task<int> t = co_await spawn(work(3), {.name = "worker"});
+//     int result = co_await t.join();
+//
+// A task's result or exception is kept until its last handle is gone; the coroutine itself, with
+// its arguments, is destroyed as soon as it has ended. A handle may be dropped at any time: the
+// task runs on. If it then crashes, the crash is logged once. Handles belong to the thread of
+// their kernel. Task<void> is also the handle of those who do not want the value: every Task<T>
+// converts to it.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <functional>
+#include <string>
+#include <string_view>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+
+#include "calls.hpp"
+#include "coro.hpp"
+#include "exceptions.hpp"
+#include "outcome.hpp"
+#include "wait_queue.hpp"
+
+namespace trapline {
+
+enum class TaskState : std::uint8_t { created, ready, running, blocked, terminated };
+
+const char* name_of(TaskState state) noexcept;
+
+struct SpawnOptions {
+    std::string_view name{}; ///< copied; default "task-<id>"
+    bool daemon = false;     ///< serves others: not worth a word when it is left over at the end
+};
+
+/// A task as its handles and its kernel share it. User code sees it through Task<T> alone.
+struct TaskRecord {
+    /// Room that the kernel in charge furnishes for its own ends, empty before Spawn and after
+    /// the task has ended.
+    static constexpr std::size_t room_bytes = 384;
+
+    std::uint32_t references = 1;
+    TaskState state = TaskState::created;
+    bool daemon = false;
+    bool cancelled = false;         ///< ended by an interrupt
+    bool interrupted = false;       ///< a cancellation was delivered to it
+    bool interrupt_pending = false; ///< one waits for its next interruptible trap
+    bool failure_seen = false;      ///< somebody was told of its exception
+    std::uint64_t id = 0;           ///< given by the kernel, from 1 upwards
+    TrapFrame frame;
+    WaitNode node;     ///< its place in the queue it is parked on
+    WaitQueue joiners; ///< who waits for its end
+    std::exception_ptr failure;
+    std::string given_name;
+
+    TaskRecord() = default;
+    TaskRecord(const TaskRecord&) = delete;
+    TaskRecord& operator=(const TaskRecord&) = delete;
+
+    std::string name() const;
+    void* room() noexcept { return room_; }
+
+    /// For kernels: the coroutine has ended, keep its outcome and destroy it. The task's own
+    /// destructors run in here.
+    void finish() noexcept { finish_(*this); }
+
+    /// For kernels: destroys a suspended coroutine that cannot go on.
+    void abandon() noexcept { abandon_(*this); }
+
+    void add_reference() noexcept { ++references; }
+    void drop_reference() noexcept {
+        if (--references == 0) last_reference_gone();
+    }
+
+protected:
+    ~TaskRecord() = default;
+
+    void (*finish_)(TaskRecord&) noexcept = nullptr;
+    void (*abandon_)(TaskRecord&) noexcept = nullptr;
+    void (*destroy_)(TaskRecord&) noexcept = nullptr;
+
+private:
+    void last_reference_gone() noexcept;
+
+    alignas(16) std::byte room_[room_bytes];
+};
+
+namespace detail {
+
+/// A task together with its coroutine and, later, its result.
+template <class T>
+struct TaskCell final : TaskRecord {
+    explicit TaskCell(Coro<T>&& coro, const SpawnOptions& options) : body(std::move(coro)) {
+        if (!body) throw std::logic_error("spawn of an empty Coro");
+        given_name = options.name;
+        daemon = options.daemon;
+        frame.innermost = body.handle();
+        body.handle().promise().frame = &frame;
+        finish_ = [](TaskRecord& record) noexcept { static_cast<TaskCell&>(record).do_finish(); };
+        abandon_ = [](TaskRecord& record) noexcept { static_cast<TaskCell&>(record).body.reset(); };
+        destroy_ = [](TaskRecord& record) noexcept { delete &static_cast<TaskCell&>(record); };
+    }
+
+    static void* operator new(std::size_t bytes) { return FramePool::allocate(bytes); }
+    static void operator delete(void* memory, std::size_t bytes) noexcept {
+        FramePool::deallocate(memory, bytes);
+    }
+
+    Coro<T> body;
+    Outcome<T> outcome;
+
+private:
+    void do_finish() noexcept {
+        Outcome<T>& result = body.handle().promise().outcome;
+        if (result.has_failure()) {
+            failure = result.failure();
+        } else {
+            try {
+                result.move_to(outcome);
+            } catch (...) { // T's move constructor
+                failure = std::current_exception();
+            }
+        }
+        body.reset();
+    }
+};
+
+/// Throws TaskError about `record`, which ended by an exception.
+[[noreturn]] void raise_task_error(TaskRecord& record);
+
+class JoinAwaiter : public TrapAwaiter<traps::Join> {
+public:
+    explicit JoinAwaiter(TaskRecord* record) noexcept
+        : TrapAwaiter<traps::Join>(traps::Join{record}) {}
+    bool await_ready() const noexcept { return trap().task->state == TaskState::terminated; }
+
+protected:
+    TaskRecord& joined() {
+        TaskRecord& record = *trap().task;
+        if (record.state != TaskState::terminated) check_joined();
+        return record;
+    }
+
+private:
+    void check_joined();
+};
+
+} // namespace detail
+
+template <class T = void>
+class Task;
+
+template <>
+class Task<void> {
+public:
+    Task() noexcept = default;
+    /// For spawn and kernels: takes over one reference.
+    explicit Task(TaskRecord* record) noexcept : record_(record) {}
+    Task(const Task& other) noexcept : record_(other.record_) {
+        if (record_) record_->add_reference();
+    }
+    Task(Task&& other) noexcept : record_(std::exchange(other.record_, nullptr)) {}
+    Task& operator=(Task other) noexcept {
+        std::swap(record_, other.record_);
+        return *this;
+    }
+    ~Task() {
+        if (record_) record_->drop_reference();
+    }
+
+    explicit operator bool() const noexcept { return record_ != nullptr; }
+    friend bool operator==(const Task& a, const Task& b) noexcept = default;
+
+    std::uint64_t id() const noexcept { return record_->id; }
+    std::string name() const { return record_->name(); }
+    TaskState state() const noexcept { return record_->state; }
+    bool terminated() const noexcept { return state() == TaskState::terminated; }
+    /// It ended by an interrupt: TaskCancelled, or a time limit of its own that nobody caught.
+    bool cancelled() const noexcept { return record_->cancelled; }
+
+    class [[nodiscard]] Join : public detail::JoinAwaiter {
+    public:
+        using JoinAwaiter::JoinAwaiter;
+        void await_resume() {
+            TaskRecord& record = joined();
+            if (record.failure) [[unlikely]]
+                detail::raise_task_error(record);
+        }
+    };
+    class [[nodiscard]] Wait : public detail::JoinAwaiter {
+    public:
+        using JoinAwaiter::JoinAwaiter;
+        void await_resume() { (void)joined(); }
+    };
+
+    /// Waits until the task has ended, and throws TaskError if that was by an exception. Blocks.
+    /// Any number of tasks may join. Interrupting the joiner leaves the task alone.
+    Join join() const noexcept { return Join{record_}; }
+
+    /// Waits until the task has ended, however it did. Blocks.
+    Wait wait() const noexcept { return Wait{record_}; }
+
+    /// Interrupts the task and waits until it has ended. Answers true if the interrupt reached it,
+    /// false if it ended first. Harmless twice. The task itself: std::system_error. Blocks. If the
+    /// one who waits is interrupted, the task is cancelled none the less.
+    Coro<bool> cancel() const;
+
+    /// For kernels and primitives.
+    TaskRecord* record() const noexcept { return record_; }
+
+protected:
+    TaskRecord* record_ = nullptr;
+};
+
+template <class T>
+class Task : public Task<void> {
+public:
+    Task() noexcept = default;
+    explicit Task(detail::TaskCell<T>* cell) noexcept : Task<void>(cell) {}
+
+    class [[nodiscard]] Join : public detail::JoinAwaiter {
+    public:
+        Join(TaskRecord* record, bool last) noexcept : JoinAwaiter(record), last_(last) {}
+        T await_resume() {
+            TaskRecord& record = joined();
+            if (record.failure) [[unlikely]]
+                detail::raise_task_error(record);
+            auto& outcome = static_cast<detail::TaskCell<T>&>(record).outcome;
+            if constexpr (std::is_lvalue_reference_v<T> || std::is_copy_constructible_v<T>) {
+                if (!last_) return outcome.copy();
+            }
+            return outcome.take();
+        }
+
+    private:
+        bool last_;
+    };
+
+    /// Waits until the task has ended; answers its result, or throws TaskError if that was by an
+    /// exception. Blocks. Any number of tasks may join: each gets a copy of the result. On a
+    /// temporary handle, or when T cannot be copied, the result is moved out.
+    Join join() const& noexcept { return Join{record_, false}; }
+    Join join() && noexcept { return Join{record_, true}; }
+};
+
+namespace detail {
+
+template <class A>
+concept Awaitable = MarkedAwaitable<A>;
+
+template <class A>
+decltype(auto) awaiter_of(A&& awaitable) {
+    if constexpr (requires { std::forward<A>(awaitable).operator co_await(); })
+        return std::forward<A>(awaitable).operator co_await();
+    else
+        return std::forward<A>(awaitable);
+}
+
+/// What `co_await std::move(a)` answers.
+template <class A>
+using await_result_t = decltype(awaiter_of(std::declval<A>()).await_resume());
+
+template <class T>
+inline constexpr bool is_coro = false;
+template <class T>
+inline constexpr bool is_coro<Coro<T>> = true;
+
+/// Calls with the arguments moved out where the callable takes them so, else with references.
+template <class F, class... Args>
+decltype(auto) invoke_kept(F& function, Args&... args) {
+    if constexpr (std::invocable<F&, Args...>)
+        return std::invoke(function, std::move(args)...);
+    else
+        return std::invoke(function, args...);
+}
+
+/// A callable that returns a coroutine or another awaitable of ours.
+template <class F, class... Args>
+concept CoroFunction =
+    (std::invocable<F&, Args...> || std::invocable<F&, Args&...>) &&
+    Awaitable<decltype(invoke_kept(std::declval<F&>(), std::declval<Args&>()...))>;
+
+template <class F, class... Args>
+using coro_result_t =
+    await_result_t<decltype(invoke_kept(std::declval<F&>(), std::declval<Args&>()...))>;
+
+/// Keeps a callable and its arguments alive for as long as the coroutine it returns runs.
+template <class F, class... Args>
+auto call_and_keep(F function, Args... args) -> Coro<coro_result_t<F, Args...>> {
+    co_return co_await invoke_kept(function, args...);
+}
+
+template <class T>
+class [[nodiscard]] SpawnAwaiter : public TrapAwaiter<traps::Spawn> {
+public:
+    SpawnAwaiter(Coro<T>&& body, const SpawnOptions& options)
+        : SpawnAwaiter(new TaskCell<T>(std::move(body), options)) {}
+    SpawnAwaiter(SpawnAwaiter&&) = delete;
+
+    Task<T> await_resume() {
+        const Reply& answer = reply();
+        if (answer.failed()) [[unlikely]]
+            raise_unanswered("Spawn", answer.error());
+        return std::move(task_);
+    }
+
+private:
+    explicit SpawnAwaiter(TaskCell<T>* cell) noexcept
+        : TrapAwaiter<traps::Spawn>(traps::Spawn{cell}), task_(cell) {}
+
+    Task<T> task_;
+};
+
+} // namespace detail
+
+/// Runs `body` as a task of its own, beside this one, which goes on at once. Never blocks.
+/// Throws std::bad_alloc when there is no memory for it.
+template <class T>
+detail::SpawnAwaiter<T> spawn(Coro<T> body, const SpawnOptions& options = {}) {
+    return {std::move(body), options};
+}
+
+/// Runs `function(args...)`, which returns a coroutine, as a task of its own. The callable and
+/// its arguments are moved into the task and live as long as it runs: so a lambda may capture.
+template <class F, class... Args>
+    requires detail::CoroFunction<std::decay_t<F>, std::decay_t<Args>...>
+auto spawn(F&& function, Args&&... args) {
+    return spawn(detail::call_and_keep<std::decay_t<F>, std::decay_t<Args>...>(
+        std::forward<F>(function), std::forward<Args>(args)...));
+}
+
+/// The same for a callable without arguments, with options.
+template <class F>
+    requires detail::CoroFunction<std::decay_t<F>>
+auto spawn(F&& function, const SpawnOptions& options) {
+    return spawn(detail::call_and_keep<std::decay_t<F>>(std::forward<F>(function)), options);
+}
+
+namespace detail {
+
+class [[nodiscard]] CurrentTask : public TrapAwaiter<traps::Self> {
+public:
+    CurrentTask() noexcept : TrapAwaiter<traps::Self>(traps::Self{}) {}
+    Task<void> await_resume() {
+        const Reply& answer = reply();
+        if (answer.failed()) [[unlikely]]
+            raise_unanswered("Self", answer.error());
+        auto* record = result_of<TaskRecord*>(answer);
+        record->add_reference();
+        return Task<void>{record};
+    }
+};
+
+} // namespace detail
+
+/// A handle to the asking task. Never blocks.
+inline detail::CurrentTask current_task() noexcept { return {}; }
+
+} // namespace trapline

@@ -1,0 +1,31 @@
+// Time as tasks see it. A TimePoint belongs to the clock of the kernel that answers the traps:
+// monotonic on a real engine, virtual in a simulation. So there is no static `now()` here; ask
+// with `co_await now()`.
+#pragma once
+
+#include <chrono>
+
+namespace trapline {
+
+using Duration = std::chrono::nanoseconds;
+
+/// Tag of the kernel's clock. Has no `now()` on purpose: only a kernel can tell the time.
+struct KernelClock {
+    using duration = Duration;
+    using rep = duration::rep;
+    using period = duration::period;
+    using time_point = std::chrono::time_point<KernelClock, duration>;
+    static constexpr bool is_steady = true;
+};
+
+using TimePoint = KernelClock::time_point;
+
+/// "No time limit", as SetTimeout answers it and UnsetTimeout takes it.
+inline constexpr TimePoint never = TimePoint::max();
+
+/// start + wait, held at `never` instead of overflowing.
+constexpr TimePoint later(TimePoint start, Duration wait) noexcept {
+    return wait >= never - start ? never : start + wait;
+}
+
+} // namespace trapline

@@ -1,0 +1,14 @@
+#include "trap_call.hpp"
+
+#include <cerrno>
+#include <string>
+
+namespace trapline::detail {
+
+void raise_unanswered(const char* trap, int error) {
+    std::string text = trap;
+    if (error == ENOSYS) text += ": this kernel does not answer the trap";
+    throw std::system_error(error_of(error), text);
+}
+
+} // namespace trapline::detail

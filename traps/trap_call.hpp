@@ -1,0 +1,112 @@
+// The awaitables that yield one trap each. None of them allocates.
+#pragma once
+
+#include <concepts>
+#include <coroutine>
+#include <expected>
+#include <system_error>
+
+#include "frame.hpp"
+#include "trap.hpp"
+
+namespace trapline {
+
+/// Yields the trap T, and hands its reply to whoever derives from it.
+template <TrapType T>
+class TrapAwaiter {
+public:
+    using trapline_awaitable = void;
+
+    explicit TrapAwaiter(const T& trap) noexcept : trap_(trap) {}
+
+    bool await_ready() const noexcept { return false; }
+
+    template <class Promise>
+    void await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        frame_ = self.promise().frame;
+        frame_->trap.template emplace<T>(trap_);
+        frame_->innermost = self;
+        frame_->chain = &self.promise();
+    }
+
+protected:
+    /// The reply; an interrupt is thrown.
+    const Reply& reply() const {
+        if (frame_->reply.interrupt != Interrupt::none) [[unlikely]]
+            detail::raise_interrupt(*frame_);
+        return frame_->reply;
+    }
+
+    /// The frame that the trap was yielded to. Only after await_suspend.
+    TrapFrame& frame() const noexcept { return *frame_; }
+
+    const T& trap() const noexcept { return trap_; }
+
+    /// The trap to be, until await_suspend.
+    T& ask() noexcept { return trap_; }
+
+private:
+    T trap_;
+    TrapFrame* frame_ = nullptr;
+};
+
+namespace detail {
+
+inline std::error_code error_of(int error) noexcept { return {error, std::system_category()}; }
+
+/// A reply's value as the result type of its trap.
+template <class R>
+R result_of(const Reply& reply) noexcept {
+    if constexpr (std::same_as<R, TimePoint>)
+        return reply.time();
+    else if constexpr (std::is_pointer_v<R>)
+        return reinterpret_cast<R>(reply.value);
+    else if constexpr (!std::is_void_v<R>)
+        return static_cast<R>(reply.value);
+}
+
+/// Throws the error that answered a trap which cannot fail otherwise: usually ENOSYS, by a
+/// kernel that does not know the trap. The text names it.
+[[noreturn]] void raise_unanswered(const char* trap, int error);
+
+} // namespace detail
+
+/// A trap as an awaitable that answers std::expected.
+template <TrapType T>
+class [[nodiscard]] TrapCall : public TrapAwaiter<T> {
+public:
+    using TrapAwaiter<T>::TrapAwaiter;
+    using result = std::expected<typename T::result, std::error_code>;
+
+    result await_resume() {
+        const Reply& reply = this->reply();
+        if (reply.failed()) [[unlikely]]
+            return std::unexpected(detail::error_of(reply.error()));
+        if constexpr (std::is_void_v<typename T::result>)
+            return {};
+        else
+            return detail::result_of<typename T::result>(reply);
+    }
+};
+
+template <TrapType T>
+TrapCall(const T&) -> TrapCall<T>;
+
+/// A trap as an awaitable that answers its bare result: for traps that cannot fail.
+template <TrapType T>
+class [[nodiscard]] SureTrap : public TrapAwaiter<T> {
+public:
+    using TrapAwaiter<T>::TrapAwaiter;
+
+    typename T::result await_resume() {
+        const Reply& reply = this->reply();
+        if (reply.failed()) [[unlikely]]
+            detail::raise_unanswered(traps::name_of(Trap{this->trap()}), reply.error());
+        return detail::result_of<typename T::result>(reply);
+    }
+};
+
+template <TrapType T>
+SureTrap(const T&) -> SureTrap<T>;
+
+} // namespace trapline

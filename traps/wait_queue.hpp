@@ -1,0 +1,92 @@
+// Where parked tasks wait: an intrusive queue, first come, first served, and the waker.
+//
+// `co_await traps::Park{&queue}` sleeps on it; `queue.wake()` is a plain function, callable from
+// destructors, because waking never blocks. When a kernel parks a task it leaves a waker in the
+// task's node: a function and a context. So no primitive knows its kernel. Not thread-safe: a
+// queue belongs to the thread of the tasks that park on it (see thread.hpp for others).
+#pragma once
+
+#include <cstddef>
+
+namespace trapline {
+
+class WaitQueue;
+
+/// How to tell a kernel that one of its tasks was woken.
+struct Waker {
+    void (*wake)(void* context) noexcept = nullptr;
+    void* context = nullptr;
+};
+
+/// A task's place in a wait queue. The kernel owns it; one that is destroyed unlinks itself.
+class WaitNode {
+public:
+    WaitNode() = default;
+    WaitNode(const WaitNode&) = delete;
+    WaitNode& operator=(const WaitNode&) = delete;
+    ~WaitNode() { unlink(); }
+
+    Waker waker;
+
+    bool queued() const noexcept { return queue_ != nullptr; }
+
+    /// Leaves the queue without being woken. Harmless when it is in none. O(1).
+    void unlink() noexcept;
+
+private:
+    friend class WaitQueue;
+    WaitQueue* queue_ = nullptr;
+    WaitNode* previous_ = nullptr;
+    WaitNode* next_ = nullptr;
+};
+
+class WaitQueue {
+public:
+    WaitQueue() = default;
+    WaitQueue(const WaitQueue&) = delete;
+    WaitQueue& operator=(const WaitQueue&) = delete;
+    /// Nobody may wait on it any more; those who do are let go without being woken.
+    ~WaitQueue() {
+        while (first_) first_->unlink();
+    }
+
+    bool empty() const noexcept { return first_ == nullptr; }
+
+    /// Wakes up to n tasks, the longest waiting first. Answers how many. Never blocks.
+    std::size_t wake(std::size_t n = 1) noexcept {
+        std::size_t woken = 0;
+        while (woken < n && first_) {
+            WaitNode& node = *first_;
+            node.unlink();
+            node.waker.wake(node.waker.context);
+            ++woken;
+        }
+        return woken;
+    }
+
+    std::size_t wake_all() noexcept { return wake(static_cast<std::size_t>(-1)); }
+
+    /// For kernels: `node` waits here now, as the last one.
+    void append(WaitNode& node) noexcept {
+        node.queue_ = this;
+        node.previous_ = last_;
+        node.next_ = nullptr;
+        (last_ ? last_->next_ : first_) = &node;
+        last_ = &node;
+    }
+
+private:
+    friend class WaitNode;
+    WaitNode* first_ = nullptr;
+    WaitNode* last_ = nullptr;
+};
+
+inline void WaitNode::unlink() noexcept {
+    if (!queue_) return;
+    (previous_ ? previous_->next_ : queue_->first_) = next_;
+    (next_ ? next_->previous_ : queue_->last_) = previous_;
+    queue_ = nullptr;
+    previous_ = next_ = nullptr;
+}
+
+} // namespace trapline
