@@ -1,18 +1,13 @@
 // An echo server: any number of clients, until Ctrl-C.
 //
 //     sh examples/run.sh echo 127.0.0.1:25000
-#include <array>
 #include <cstdio>
 
 #include <trapline/trapline.hpp>
 
-using namespace trapline;
+#include "echo.hpp"
 
-Coro<void> echo(TcpStream client) {
-    std::array<std::byte, 4096> buffer;
-    while (std::size_t n = co_await client.recv(buffer))
-        co_await client.send_all(std::span(buffer).first(n));
-}
+using namespace trapline;
 
 Coro<void> serve(TcpListener& listener) {
     for (;;) co_await spawn(echo(co_await listener.accept()));

@@ -1,26 +1,155 @@
-// Dispatch: what each trap does. Nothing in here throws or allocates; what a trap cannot have is
-// an error in its reply.
+// Running tasks and answering their traps, all in one place so that the compiler sees the whole way
+// of a trap. What a trap does neither throws nor allocates; what it
+// cannot have is an error in its reply.
 #include "kernel.hpp"
 
 #include <cerrno>
+#include <memory>
 
 #include <poll.h>
 
 namespace trapline {
 
-Kernel::Answer Kernel::reply_now(TaskRecord& task, const Reply& reply) noexcept {
-    task.frame.reply = reply;
+// --- tasks begin and end --------------------------------------------------------------------
+
+void Kernel::adopt(TaskRecord& task) {
+    ::new (task.room()) TaskControl(*this, task);
+    task.id = ++last_id_;
+    task.add_reference();
+    tasks_.insert(task);
     if (observer_) [[unlikely]]
-        observer_->replied(task, reply);
-    return Answer::now;
+        observer_->created(task);
+    ready_.push(task);
 }
 
-Kernel::Answer Kernel::answer(TaskRecord& task) noexcept {
+void Kernel::terminate(TaskRecord& task) noexcept {
+    timers_.drop(control(task).limit);
+    task.finish();
+    task.cancelled = task.failure && is_interrupt(task.failure);
+    retire(task);
+}
+
+/// Destroys a task that is parked for good. Its destructors run, its joiners see it cancelled.
+void Kernel::abandon(TaskRecord& task) noexcept {
+    timers_.drop(control(task).limit);
+    if (is_parked(task)) control(task).node.unlink();
+    task.abandon();
+    task.failure = std::make_exception_ptr(TaskCancelled{});
+    task.cancelled = true;
+    retire(task);
+}
+
+void Kernel::retire(TaskRecord& task) noexcept {
+    task.state = TaskState::terminated;
+    task.interrupt_pending = false;
+    tasks_.remove(task);
+    if (observer_) [[unlikely]]
+        observer_->terminated(task);
+    task.joiners.wake_all();
+    task.drop_reference();
+}
+
+void Kernel::wake_parked(void* context) noexcept {
+    auto& task = *static_cast<TaskRecord*>(context);
+    control(task).kernel->make_ready(task, Reply{});
+}
+
+// --- the turn of the loop ------------------------------------------------------------------
+
+void Kernel::run_until_ended(const TaskRecord& main) {
+    while (main.state != TaskState::terminated) {
+        if (stuck()) [[unlikely]]
+            throw Deadlock(describe_deadlock());
+        turn();
+    }
+}
+
+/// Looks at the world where there is something to see, and runs who is ready.
+inline void Kernel::turn() {
+    if (ready_.empty() || awaited_ != 0 || !timers_.empty())
+        serve_world(ready_.empty());
+    if (ready_.empty()) [[unlikely]]
+        return;
+    if (observer_ || shuffler_) [[unlikely]]
+        run_ready<true>();
+    else
+        run_ready<false>();
+}
+
+bool Kernel::turn_unless_stuck() {
+    if (stuck())
+        return false;
+    turn();
+    return true;
+}
+
+/// Nothing is ready, and nothing is left that could make it so.
+inline bool Kernel::stuck() const noexcept {
+    return ready_.empty() && timers_.empty() && awaited_ == 0;
+}
+
+void Kernel::serve_world(bool may_wait) {
+    if (may_wait || awaited_ != 0) {
+        OperationList completed;
+        engine_->wait(may_wait ? timers_.next() : TimePoint::min(), completed);
+        while (Operation* operation = completed.pop()) complete(*operation);
+    }
+    if (inbox_.load(std::memory_order_relaxed)) [[unlikely]]
+        empty_inbox();
+    if (!timers_.empty()) {
+        const TimePoint now = read_clock();
+        while (Timer* timer = timers_.pop(now)) timer_fired(static_cast<TaskTimer&>(*timer));
+    }
+}
+
+/// Runs those that are ready now; what they make ready comes behind the last of them. Whether
+/// anybody looks on is asked once for all.
+template <bool observed>
+inline void Kernel::run_ready() {
+    ++turns_;
+    if (observed && shuffler_)
+        shuffle_ready();
+    const ReadyQueue::Mark end = ready_.end();
+    bool more = true;
+    do {
+        TaskRecord& task = ready_.pop();
+        more = !ReadyQueue::reached(end, task);
+        if (more)
+            ready_.prefetch_front();
+        run_task<observed>(task);
+    } while (more);
+}
+
+template <bool observed>
+inline void Kernel::run_task(TaskRecord& task) {
+    task.state = TaskState::running;
+    do {
+        if (observed && observer_)
+            observe_resume(task);
+        task.frame.resume();
+        if (task.frame.ended()) [[unlikely]]
+            return terminate(task);
+        ++traps_;
+        if (observed && observer_)
+            observer_->trapped(task, task.frame.trap);
+    } while (answer(task) == Answer::now);
+}
+
+void Kernel::observe_resume(const TaskRecord& task) noexcept {
+    if (task.frame.chain) // else it starts, and there is no reply yet
+        observer_->replied(task, task.frame.reply);
+    observer_->running(task);
+}
+
+// --- dispatch ------------------------------------------------------------------------------
+
+inline Kernel::Answer Kernel::answer(TaskRecord& task) noexcept {
     using namespace traps;
     const Trap& trap = task.frame.trap;
     switch (trap.index()) {
     case trap_index<Yield>:
-        if (take_pending(task)) return Answer::now;
+        if (may_take_interrupt(task)) [[unlikely]]
+            return reply_pending(task);
         make_ready(task, Reply{});
         return Answer::later;
     case trap_index<Sleep>:
@@ -54,13 +183,14 @@ Kernel::Answer Kernel::answer(TaskRecord& task) noexcept {
 }
 
 Kernel::Answer Kernel::sleep_until(TaskRecord& task, TimePoint time) noexcept {
-    if (take_pending(task)) return Answer::now;
+    if (may_take_interrupt(task)) [[unlikely]]
+        return reply_pending(task);
     if (time <= now_ || time <= read_clock()) {
         make_ready(task, Reply::time(now_));
         return Answer::later;
     }
     task.state = TaskState::blocked;
-    timers_.set(control(task).sleep, time);
+    timers_.set(*std::construct_at(&control(task).sleep, task, false), time);
     return Answer::later;
 }
 
@@ -72,10 +202,12 @@ Kernel::Answer Kernel::join(TaskRecord& task, TaskRecord& joined) noexcept {
 }
 
 Kernel::Answer Kernel::park(TaskRecord& task, WaitQueue& queue) noexcept {
-    if (take_pending(task)) return Answer::now;
+    if (may_take_interrupt(task)) [[unlikely]]
+        return reply_pending(task);
     task.state = TaskState::blocked;
-    task.node.waker = {&Kernel::wake_parked, &task};
-    queue.append(task.node);
+    WaitNode& node = *std::construct_at(&control(task).node);
+    node.waker = {&Kernel::wake_parked, &task};
+    queue.append(node);
     return Answer::later;
 }
 
@@ -90,12 +222,13 @@ Kernel::Answer Kernel::cancel(TaskRecord& task, const traps::Cancel& trap) noexc
 
 Kernel::Answer Kernel::await_thread(TaskRecord& task, ThreadCompletion& completion) noexcept {
     if (completion.completed()) return reply_now(task, {completion.value()});
-    if (take_pending(task)) return Answer::now;
+    if (may_take_interrupt(task)) [[unlikely]]
+        return reply_pending(task);
     // Blocked before the other thread can see it: it may complete at any moment from here.
     task.state = TaskState::blocked;
-    ++thread_waits_;
+    ++awaited_;
     if (completion.await({&Kernel::wake_from_thread, &task})) return Answer::later;
-    --thread_waits_;
+    --awaited_;
     task.state = TaskState::running;
     return reply_now(task, {completion.value()});
 }

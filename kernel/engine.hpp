@@ -20,9 +20,9 @@ struct Operation;
 
 /// One side of a descriptor taken up by an operation, for the kernel's table of descriptors.
 struct DescriptorLink {
-    Operation* operation = nullptr;
-    DescriptorLink* previous = nullptr;
-    DescriptorLink* next = nullptr;
+    Operation* operation; ///< null when it is in no list
+    DescriptorLink* previous;
+    DescriptorLink* next;
     traps::DescriptorUse use;
 };
 
@@ -42,7 +42,7 @@ struct Operation {
 
     // The kernel's.
     TaskRecord* task = nullptr;
-    DescriptorLink links[2];
+    DescriptorLink links[2]; ///< written when it is entered in the table
 
     // The engine's.
     std::uint32_t slot = 0;

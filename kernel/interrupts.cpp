@@ -22,16 +22,9 @@ Reply Kernel::interrupt_reply(TaskRecord& task) noexcept {
     return reply;
 }
 
-bool Kernel::may_take_interrupt(TaskRecord& task) noexcept {
-    return control(task).pending != Interrupt::none && !control(task).masked;
-}
-
-/// At an interruptible trap: answers it with the interrupt that waits, if one does.
-bool Kernel::take_pending(TaskRecord& task) noexcept {
-    if (!may_take_interrupt(task)) [[likely]]
-        return false;
-    reply_now(task, interrupt_reply(task));
-    return true;
+/// At an interruptible trap: answers it with the interrupt that waits.
+Kernel::Answer Kernel::reply_pending(TaskRecord& task) noexcept {
+    return reply_now(task, interrupt_reply(task));
 }
 
 /// Ends what the task is blocked in, if that can be. An I/O operation is asked to end, and the
@@ -40,16 +33,15 @@ void Kernel::interrupt_if_blocked(TaskRecord& task) noexcept {
     if (task.state != TaskState::blocked || !may_take_interrupt(task)) return;
     const Trap& trap = task.frame.trap;
     TaskControl& own = control(task);
-    if (own.sleep.set()) {
+    if (is_asleep(task)) {
         timers_.drop(own.sleep);
-    } else if (task.node.queued()) {
-        task.node.unlink();
+    } else if (is_parked(task)) {
+        own.node.unlink();
     } else if (const auto* thread = std::get_if<traps::AwaitThread>(&trap)) {
         if (!thread->completion->forget()) return; // completed this moment: the value is on its way
-        --thread_waits_;
+        --awaited_;
     } else {
-        if (!std::holds_alternative<traps::IoRelease>(trap) &&
-            traps::interruptible(own.operation.request) &&
+        if (traps::interruptible(own.operation.request) &&
             !std::exchange(own.operation.cancel_requested, true))
             engine_->cancel(own.operation);
         return;
@@ -62,7 +54,6 @@ Delivery Kernel::send_cancel(TaskRecord& task) noexcept {
     if (!std::exchange(own.cancel_sent, true)) {
         // Its cleanup is not to be interrupted a second time, by a limit that it set before.
         timers_.drop(own.limit);
-        own.deadline = never;
         for (TimeLimit* limit = task.frame.limit; limit; limit = limit->outer)
             limit->disarmed = true;
         own.pending = Interrupt::cancelled;
@@ -79,13 +70,12 @@ Kernel::Answer Kernel::set_timeout(TaskRecord& task, const traps::SetTimeout& tr
     const Duration* duration = std::get_if<Duration>(&trap.limit);
     const TimePoint deadline =
         duration ? later(read_clock(), *duration) : *std::get_if<TimePoint>(&trap.limit);
-    const TimePoint previous = own.deadline;
+    const TimePoint previous = own.deadline();
     if (deadline < previous) { // a tie goes to the outer one
         timers_.drop(own.limit);
         if (deadline <= now_) {
             limit_ran_out(task, deadline);
         } else {
-            own.deadline = deadline;
             timers_.set(own.limit, deadline);
         }
     }
@@ -104,9 +94,8 @@ Kernel::Answer Kernel::unset_timeout(TaskRecord& task, TimePoint previous) noexc
             task.interrupt_pending = false;
         }
     }
-    if (own.deadline != previous) {
+    if (own.deadline() != previous) {
         timers_.drop(own.limit);
-        own.deadline = previous;
         if (previous != never) timers_.set(own.limit, previous);
     }
     return reply_now(task, {});
@@ -115,12 +104,12 @@ Kernel::Answer Kernel::unset_timeout(TaskRecord& task, TimePoint previous) noexc
 void Kernel::limit_ran_out(TaskRecord& task, TimePoint deadline) noexcept {
     TaskControl& own = control(task);
     // The next one outwards is in force now.
-    own.deadline = never;
+    TimePoint outer = never;
     for (const TimeLimit* limit = task.frame.limit; limit; limit = limit->outer) {
         if (limit->sooner && !limit->disarmed && limit->deadline > deadline)
-            own.deadline = std::min(own.deadline, limit->deadline);
+            outer = std::min(outer, limit->deadline);
     }
-    if (own.deadline != never) timers_.set(own.limit, own.deadline);
+    if (outer != never) timers_.set(own.limit, outer);
 
     if (own.pending == Interrupt::cancelled) return;
     own.pending = Interrupt::timed_out;

@@ -5,17 +5,17 @@
 #include <algorithm>
 #include <cerrno>
 #include <limits>
+#include <memory>
 
 namespace trapline {
 
 namespace {
 
-void begin_operation(Operation& operation, const traps::IoRequest& request) noexcept {
+Operation& make_operation(TaskRecord& task, const traps::IoRequest& request) noexcept {
+    Operation& operation = *std::construct_at(&control(task).operation);
     operation.request = request;
-    operation.result = 0;
-    operation.transferred = 0;
-    operation.stopped_by = 0;
-    operation.cancel_requested = false;
+    operation.task = &task;
+    return operation;
 }
 
 int error_of(Descriptors::Admission refusal) noexcept {
@@ -33,11 +33,9 @@ int error_of(Descriptors::Admission refusal) noexcept {
 
 Kernel::Answer Kernel::start_io(TaskRecord& task, const traps::IoRequest& request) noexcept {
     if (may_take_interrupt(task) && traps::interruptible(request)) [[unlikely]] {
-        take_pending(task);
-        return Answer::now;
+        return reply_pending(task);
     }
-    Operation& operation = control(task).operation;
-    begin_operation(operation, request);
+    Operation& operation = make_operation(task, request);
     if (const int error = error_of(descriptors_.enter(operation))) [[unlikely]]
         return reply_now(task, {-error});
     return launch(task);
@@ -45,14 +43,13 @@ Kernel::Answer Kernel::start_io(TaskRecord& task, const traps::IoRequest& reques
 
 /// A Close, or an IoRelease, which is a Close without the closing.
 Kernel::Answer Kernel::start_closing(TaskRecord& task, int fd) noexcept {
-    Operation& operation = control(task).operation;
-    begin_operation(operation, traps::Close{fd});
+    Operation& operation = make_operation(task, traps::Close{fd});
     const Descriptors::Admission admission = descriptors_.enter_closing(operation, fd);
     if (const int error = error_of(admission)) [[unlikely]]
         return reply_now(task, {-error});
     if (admission == Descriptors::Admission::granted) return launch(task);
     task.state = TaskState::blocked;
-    ++operations_;
+    ++awaited_;
     descriptors_.for_each_in_flight(fd, [this](Operation& other) {
         if (!std::exchange(other.cancel_requested, true)) engine_->cancel(other);
     });
@@ -62,9 +59,13 @@ Kernel::Answer Kernel::start_closing(TaskRecord& task, int fd) noexcept {
 Kernel::Answer Kernel::launch(TaskRecord& task) noexcept {
     Operation& operation = control(task).operation;
     const bool release = std::holds_alternative<traps::IoRelease>(task.frame.trap);
+    // From here Linux keeps the order. It may carry out a Close, and give the number to another
+    // file, long before the completion is seen (tests/ring/closed_and_reused_descriptor.cpp).
+    if (const auto* close = std::get_if<traps::Close>(&operation.request))
+        descriptors_.closed(close->fd);
     if (!release && engine_->start(operation) == Engine::Started::in_flight) {
         task.state = TaskState::blocked;
-        ++operations_;
+        ++awaited_;
         return Answer::later;
     }
     leave_descriptors(operation);
@@ -73,16 +74,14 @@ Kernel::Answer Kernel::launch(TaskRecord& task) noexcept {
 
 /// `operation` is over: takes it out of the table, and lets go on who waited for that.
 void Kernel::leave_descriptors(Operation& operation) noexcept {
-    if (const auto* close = std::get_if<traps::Close>(&operation.request))
-        return descriptors_.closed(close->fd);
     descriptors_.leave(operation, [this](Operation& closer) {
-        --operations_; // launch() counts it again
+        --awaited_; // launch() counts it again
         if (launch(*closer.task) == Answer::now) ready_.push(*closer.task);
     });
 }
 
 void Kernel::complete(Operation& operation) noexcept {
-    --operations_;
+    --awaited_;
     TaskRecord& task = *operation.task;
     leave_descriptors(operation);
     make_ready(task, io_reply(task));

@@ -63,7 +63,7 @@ Kernel::Counters Kernel::counters() const noexcept {
     return {traps_, turns_, last_id_, engine_->counters()};
 }
 
-// --- the turn of the loop ------------------------------------------------------------------
+// --- running -------------------------------------------------------------------------------
 
 void Kernel::check_may_run() const {
     if (shut_down_) throw std::logic_error("the kernel was shut down");
@@ -77,109 +77,29 @@ void Kernel::run_main(TaskRecord& main) {
     check_may_run();
     const Running running{this};
     adopt(main);
-    while (main.state != TaskState::terminated) {
-        if (stuck()) throw Deadlock(describe_deadlock());
-        serve_world(ready_.empty());
-        run_ready();
-    }
+    run_until_ended(main);
 }
 
-/// Nothing is ready, and nothing is left that could make it so.
-bool Kernel::stuck() const noexcept {
-    return ready_.empty() && timers_.empty() && operations_ == 0 && thread_waits_ == 0;
-}
-
-void Kernel::serve_world(bool may_wait) {
-    if (may_wait || operations_ != 0) {
-        OperationList completed;
-        engine_->wait(may_wait ? timers_.next() : TimePoint::min(), completed);
-        while (Operation* operation = completed.pop()) complete(*operation);
-    }
-    if (inbox_.load(std::memory_order_relaxed)) [[unlikely]]
-        empty_inbox();
-    if (!timers_.empty()) {
-        const TimePoint now = read_clock();
-        while (Timer* timer = timers_.pop(now)) timer_fired(static_cast<TaskTimer&>(*timer));
-    }
-}
-
-void Kernel::run_ready() {
-    ++turns_;
-    ReadyQueue batch = ready_.take();
-    if (shuffler_) [[unlikely]]
-        shuffle(batch);
-    while (TaskRecord* task = batch.pop()) run_task(*task);
-}
-
-void Kernel::run_task(TaskRecord& task) {
-    task.state = TaskState::running;
-    if (observer_) [[unlikely]]
-        observer_->running(task);
-    do {
-        task.frame.resume();
-        if (task.frame.ended()) return terminate(task);
-        ++traps_;
-        if (observer_) [[unlikely]]
-            observer_->trapped(task, task.frame.trap);
-    } while (answer(task) == Answer::now);
-}
-
-void Kernel::shuffle(ReadyQueue& batch) {
+void Kernel::shuffle_ready() {
     shuffled_.clear();
-    while (TaskRecord* task = batch.pop()) shuffled_.push_back(task);
+    while (!ready_.empty())
+        shuffled_.push_back(&ready_.pop());
     std::shuffle(shuffled_.begin(), shuffled_.end(), *shuffler_);
-    for (TaskRecord* task : shuffled_) batch.push(*task);
+    for (TaskRecord* task : shuffled_)
+        ready_.push(*task);
 }
 
 // --- tasks ---------------------------------------------------------------------------------
 
-void Kernel::adopt(TaskRecord& task) {
-    ::new (task.room()) TaskControl(*this, task);
-    task.id = ++last_id_;
-    task.add_reference();
-    tasks_.insert(task);
-    if (observer_) [[unlikely]]
-        observer_->created(task);
-    ready_.push(task);
+bool Kernel::is_parked(const TaskRecord& task) noexcept {
+    const Trap& trap = task.frame.trap;
+    return std::holds_alternative<traps::Park>(trap) || std::holds_alternative<traps::Join>(trap);
 }
 
-void Kernel::terminate(TaskRecord& task) noexcept {
-    timers_.drop(control(task).limit);
-    task.finish();
-    task.cancelled = task.failure && is_interrupt(task.failure);
-    retire(task);
-}
-
-/// Destroys a task that is parked for good. Its destructors run, its joiners see it cancelled.
-void Kernel::abandon(TaskRecord& task) noexcept {
-    timers_.drop(control(task).limit);
-    task.node.unlink();
-    task.abandon();
-    task.failure = std::make_exception_ptr(TaskCancelled{});
-    task.cancelled = true;
-    retire(task);
-}
-
-void Kernel::retire(TaskRecord& task) noexcept {
-    task.state = TaskState::terminated;
-    task.interrupt_pending = false;
-    tasks_.remove(task);
-    if (observer_) [[unlikely]]
-        observer_->terminated(task);
-    task.joiners.wake_all();
-    task.drop_reference();
-}
-
-void Kernel::make_ready(TaskRecord& task, const Reply& reply) noexcept {
-    task.frame.reply = reply;
-    if (observer_) [[unlikely]]
-        observer_->replied(task, reply);
-    ready_.push(task);
-}
-
-void Kernel::wake_parked(void* context) noexcept {
-    auto& task = *static_cast<TaskRecord*>(context);
-    control(task).kernel->make_ready(task, Reply{});
+bool Kernel::is_asleep(const TaskRecord& task) noexcept {
+    const Trap& trap = task.frame.trap;
+    return std::holds_alternative<traps::Sleep>(trap) ||
+           std::holds_alternative<traps::SleepUntil>(trap);
 }
 
 // Another thread has completed what the task waits for. Once the task is in the inbox, the kernel
@@ -191,7 +111,7 @@ void Kernel::wake_from_thread(void* context) noexcept {
     kernel.threads_inside_.fetch_add(1, std::memory_order_relaxed);
     TaskRecord* first = kernel.inbox_.load(std::memory_order_relaxed);
     do {
-        control(task).next_in_inbox = first;
+        control(task).next = first;
     } while (!kernel.inbox_.compare_exchange_weak(first, &task, std::memory_order_release,
                                                   std::memory_order_relaxed));
     if (!first) kernel.engine_->interrupt();
@@ -203,13 +123,13 @@ void Kernel::empty_inbox() noexcept {
     TaskRecord* in_order = nullptr;
     while (last_first) {
         TaskRecord* task = last_first;
-        last_first = std::exchange(control(*task).next_in_inbox, in_order);
+        last_first = std::exchange(control(*task).next, in_order);
         in_order = task;
     }
     while (in_order) {
         TaskRecord& task = *in_order;
-        in_order = control(task).next_in_inbox;
-        --thread_waits_;
+        in_order = control(task).next;
+        --awaited_;
         make_ready(task, {std::get<traps::AwaitThread>(task.frame.trap).completion->value()});
     }
 }
@@ -232,15 +152,12 @@ void Kernel::shutdown() {
             }
             cancelled_up_to = last_id_;
         }
-        if (stuck()) {
-            // Parked for ever with interrupts held back, or by a join of one that is.
-            TaskRecord& task = *tasks_.newest();
-            log("shutdown: task '" + task.name() + "' can never go on, and is destroyed");
-            abandon(task);
+        if (turn_unless_stuck())
             continue;
-        }
-        serve_world(ready_.empty());
-        run_ready();
+        // Parked for ever with interrupts held back, or by a join of one that is.
+        TaskRecord& task = *tasks_.newest();
+        log("shutdown: task '" + task.name() + "' can never go on, and is destroyed");
+        abandon(task);
     }
     shut_down_ = true;
 }

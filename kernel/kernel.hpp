@@ -91,28 +91,38 @@ private:
     /// Whether a trap was answered on the spot, so that the task goes on within its turn.
     enum class Answer : bool { later, now };
 
-    // The turn of the loop (kernel.cpp).
+    // Running (kernel.cpp).
     void run_main(TaskRecord& main);
     void check_may_run() const;
+
+    // The turn of the loop (dispatch.cpp).
+    void run_until_ended(const TaskRecord& main);
+    bool turn_unless_stuck();
+    [[gnu::always_inline]] void turn();
     bool stuck() const noexcept;
     void serve_world(bool may_wait);
-    void run_ready();
-    void run_task(TaskRecord& task);
-    void shuffle(ReadyQueue& batch);
+    template <bool observed>
+    [[gnu::always_inline]] void run_ready();
+    template <bool observed>
+    [[gnu::always_inline]] void run_task(TaskRecord& task);
+    void observe_resume(const TaskRecord& task) noexcept;
+    void shuffle_ready();
 
     // Tasks.
     void adopt(TaskRecord& task);
     void terminate(TaskRecord& task) noexcept;
     void abandon(TaskRecord& task) noexcept;
     void retire(TaskRecord& task) noexcept;
-    void make_ready(TaskRecord& task, const Reply& reply) noexcept;
+    void make_ready(TaskRecord& task, Reply reply) noexcept;
+    static bool is_parked(const TaskRecord& task) noexcept;
+    static bool is_asleep(const TaskRecord& task) noexcept;
     static void wake_parked(void* task) noexcept;
     static void wake_from_thread(void* task) noexcept;
     void empty_inbox() noexcept;
 
     // Dispatch (dispatch.cpp).
-    Answer answer(TaskRecord& task) noexcept;
-    Answer reply_now(TaskRecord& task, const Reply& reply) noexcept;
+    [[gnu::always_inline]] Answer answer(TaskRecord& task) noexcept;
+    Answer reply_now(TaskRecord& task, Reply reply) noexcept;
     Answer sleep_until(TaskRecord& task, TimePoint time) noexcept;
     Answer join(TaskRecord& task, TaskRecord& joined) noexcept;
     Answer cancel(TaskRecord& task, const traps::Cancel& trap) noexcept;
@@ -121,8 +131,8 @@ private:
     TimePoint read_clock() noexcept { return now_ = engine_->now(); }
 
     // Interrupts and time limits (interrupts.cpp).
-    bool may_take_interrupt(TaskRecord& task) noexcept;
-    bool take_pending(TaskRecord& task) noexcept;
+    static bool may_take_interrupt(TaskRecord& task) noexcept;
+    Answer reply_pending(TaskRecord& task) noexcept;
     Reply interrupt_reply(TaskRecord& task) noexcept;
     traps::Delivery send_cancel(TaskRecord& task) noexcept;
     void interrupt_if_blocked(TaskRecord& task) noexcept;
@@ -150,8 +160,9 @@ private:
     TimerQueue timers_;
     Descriptors descriptors_;
 
-    std::uint64_t operations_ = 0;   ///< in flight, or Closes that wait for such
-    std::uint64_t thread_waits_ = 0; ///< tasks that another thread will wake
+    /// What will come from outside: operations in flight, Closes that wait for such, and tasks
+    /// that another thread will wake.
+    std::uint64_t awaited_ = 0;
     TimePoint now_{};                ///< when the clock was last read
     std::uint64_t traps_ = 0;
     std::uint64_t turns_ = 0;
@@ -166,6 +177,24 @@ private:
     std::function<void(std::string_view)> log_;
     std::thread::id thread_ = std::this_thread::get_id();
 };
+
+// --- what nearly every trap passes through -------------------------------------------------
+
+inline void Kernel::make_ready(TaskRecord& task, Reply reply) noexcept {
+    task.frame.reply = reply;
+    ready_.push(task);
+}
+
+inline Kernel::Answer Kernel::reply_now(TaskRecord& task, Reply reply) noexcept {
+    task.frame.reply = reply;
+    return Answer::now;
+}
+
+inline bool Kernel::may_take_interrupt(TaskRecord& task) noexcept {
+    return control(task).pending != Interrupt::none && !control(task).masked;
+}
+
+// --- run -----------------------------------------------------------------------------------
 
 /// Makes a kernel, runs `main` on it and shuts it down.
 template <class T>

@@ -16,11 +16,11 @@ public:
 
     /// The kernel took the task over.
     virtual void created(const TaskRecord&) noexcept {}
-    /// It is about to run, with the reply that `replied` showed (the first time: with none).
+    /// It is about to run, with the reply that `replied` has just shown (the first time: none).
     virtual void running(const TaskRecord&) noexcept {}
     /// It yielded a trap.
     virtual void trapped(const TaskRecord&, const Trap&) noexcept {}
-    /// Its trap was answered.
+    /// It gets the answer to its trap.
     virtual void replied(const TaskRecord&, const Reply&) noexcept {}
     /// It has ended; its coroutine is destroyed.
     virtual void terminated(const TaskRecord&) noexcept {}

@@ -14,35 +14,41 @@ class Kernel;
 
 /// A timer that belongs to a task.
 struct TaskTimer : Timer {
-    TaskRecord* task = nullptr;
-    bool is_limit = false; ///< its time limit; else its sleep
+    TaskTimer(TaskRecord& owner, bool limit) noexcept : is_limit(limit), task(&owner) {}
+
+    bool is_limit; ///< its time limit; else its sleep
+    TaskRecord* task;
 };
 
 /// The kernel's part of a task, in the room that the task's record has for it.
 struct TaskControl {
-    TaskControl(Kernel& owner, TaskRecord& record) noexcept : kernel(&owner) {
-        operation.task = sleep.task = limit.task = &record;
-        limit.is_limit = true;
-    }
+    TaskControl(Kernel& owner, TaskRecord& task) noexcept : kernel(&owner), limit(task, true) {}
+    ~TaskControl() {}
 
-    Kernel* kernel;
-    TaskRecord* next_ready = nullptr;
+    TaskRecord* next = nullptr; ///< in the ready queue or in the inbox
 
     // An interrupt that waits until the task can take it.
     Interrupt pending = Interrupt::none;
     bool masked = false;
     bool cancel_sent = false;   ///< it has been cancelled; a second time is no news
     bool shutdown_sent = false; ///< and by the shutdown
-    TimePoint pending_deadline{};
+    TimePoint pending_deadline;
 
-    TimePoint deadline = never; ///< the time limit in force; `limit` is set to it
-    TaskTimer limit;
-    TaskTimer sleep;
-    Operation operation;
+    Kernel* kernel;
+    TaskTimer limit; ///< set to the time limit in force
 
     TaskRecord* older = nullptr; ///< in the table
     TaskRecord* newer = nullptr;
-    TaskRecord* next_in_inbox = nullptr;
+
+    /// The time limit in force.
+    TimePoint deadline() const noexcept { return limit.set() ? limit.time() : never; }
+
+    // What the task is blocked in, one at a time, made when it blocks. Its trap says which:
+    union {
+        WaitNode node;       ///< Park, Join
+        TaskTimer sleep;     ///< Sleep, SleepUntil
+        Operation operation; ///< all I/O
+    };
 };
 
 static_assert(sizeof(TaskControl) <= TaskRecord::room_bytes && alignof(TaskControl) <= 16);
@@ -54,30 +60,42 @@ inline TaskControl& control(TaskRecord& task) noexcept {
 /// Tasks that are ready, first in, first out. `TaskRecord::state` says whether a task is in here.
 class ReadyQueue {
 public:
+    /// A place in the queue: behind the last task that is in it now.
+    using Mark = TaskRecord* const*;
+
     bool empty() const noexcept { return first_ == nullptr; }
+    Mark end() const noexcept { return end_; }
 
     void push(TaskRecord& task) noexcept {
         task.state = TaskState::ready;
-        control(task).next_ready = nullptr;
-        (last_ ? control(*last_).next_ready : first_) = &task;
-        last_ = &task;
+        control(task).next = nullptr;
+        *end_ = &task;
+        end_ = &control(task).next;
     }
 
-    TaskRecord* pop() noexcept {
-        TaskRecord* task = first_;
-        if (task) {
-            first_ = control(*task).next_ready;
-            if (!first_) last_ = nullptr;
-        }
+    /// Has the next task's hot part fetched while another one runs: with thousands of tasks it lies
+    /// far from the processor (a quarter less time for each trap with 10,000). Not when empty.
+    void prefetch_front() const noexcept {
+        const auto* hot = reinterpret_cast<const std::byte*>(&first_->frame.innermost);
+        __builtin_prefetch(hot, 1);
+        __builtin_prefetch(hot + 56, 1);
+    }
+
+    /// Not when it is empty.
+    TaskRecord& pop() noexcept {
+        TaskRecord& task = *first_;
+        first_ = control(task).next;
+        if (!first_)
+            end_ = &first_;
         return task;
     }
 
-    /// All that are ready now; leaves this one empty.
-    ReadyQueue take() noexcept { return std::exchange(*this, ReadyQueue{}); }
+    /// Whether `task`, just popped, was the last one before the mark.
+    static bool reached(Mark mark, TaskRecord& task) noexcept { return &control(task).next == mark; }
 
 private:
     TaskRecord* first_ = nullptr;
-    TaskRecord* last_ = nullptr;
+    TaskRecord** end_ = &first_;
 };
 
 /// All tasks that have not ended, in the order in which they came.

@@ -36,15 +36,17 @@ struct TimeLimit {
 using AwaitChain = std::vector<std::source_location>;
 
 struct TrapFrame {
-    Trap trap;                             ///< what the innermost coroutine asks
-    std::coroutine_handle<> innermost;     ///< who asks; null when the outermost has ended
-    detail::PromiseBase* chain = nullptr;  ///< its promise, whose parents lead outwards
-    Reply reply;                           ///< what it will see when it is resumed
-    std::coroutine_handle<> next;          ///< hand-over that is left to the driver, see resume()
     TimeLimit* limit = nullptr;            ///< innermost time-limit scope
     std::exception_ptr thrown;             ///< with Interrupt::thrown: the exception
     std::exception_ptr failing;            ///< the last exception that left a coroutine
     std::unique_ptr<AwaitChain> failed_at; ///< and where it began
+
+    // What every trap touches, close together.
+    Trap trap;                            ///< what the innermost coroutine asks
+    std::coroutine_handle<> innermost;    ///< who asks; null when the outermost has ended
+    detail::PromiseBase* chain = nullptr; ///< its promise, whose parents lead outwards
+    Reply reply;                          ///< what it will see when it is resumed
+    std::coroutine_handle<> next;         ///< hand-over that is left to the driver, see resume()
 
     TrapFrame() = default;
     TrapFrame(const TrapFrame&) = delete;
@@ -56,7 +58,7 @@ struct TrapFrame {
     void resume() {
         innermost.resume();
         // Coroutines compiled without symmetric transfer leave the next one here: see hand_over().
-        while (next) [[unlikely]]
+        while (!innermost && next) [[unlikely]]
             std::exchange(next, nullptr).resume();
     }
 
@@ -80,6 +82,7 @@ inline HandOver hand_to_driver() noexcept { return std::noop_coroutine(); }
 #else
 using HandOver = void;
 inline HandOver hand_over(TrapFrame& frame, std::coroutine_handle<> next) noexcept {
+    frame.innermost = nullptr;
     frame.next = next;
 }
 inline HandOver hand_to_driver() noexcept {}

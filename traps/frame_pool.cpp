@@ -8,7 +8,7 @@ struct FramePool::ThreadEnd {
         for (Class& blocks : classes_) {
             while (Block* block = blocks.free) {
                 blocks.free = block->next;
-                ::operator delete(block);
+                ::operator delete(block, alignment);
             }
         }
         kept_bytes_ = 0;
@@ -24,7 +24,7 @@ void* FramePool::allocate_new(std::size_t bytes) {
         first = false;
         kept_bytes_limit_ = kept_bytes_max;
     }
-    return ::operator new(bytes);
+    return ::operator new(bytes, alignment);
 }
 
 } // namespace trapline::detail

@@ -26,7 +26,7 @@ inline constexpr bool frames_recycled = true;
 
 class FramePool {
 public:
-    static constexpr std::size_t granule_bytes = 64;
+    static constexpr std::size_t granule_bytes = 64; // a cache line, and every block's alignment
     static constexpr std::size_t block_bytes_max = 8192;
     static constexpr std::size_t kept_bytes_max = std::size_t{64} << 20; // a thread
 
@@ -40,7 +40,7 @@ public:
             }
             return allocate_new(rounded(bytes));
         }
-        return ::operator new(bytes);
+        return ::operator new(bytes, alignment);
     }
 
     static void deallocate(void* memory, std::size_t bytes) noexcept {
@@ -51,7 +51,7 @@ public:
             kept_bytes_ += rounded(bytes);
             return;
         }
-        ::operator delete(memory);
+        ::operator delete(memory, alignment);
     }
 
 private:
@@ -61,6 +61,8 @@ private:
     struct Class {
         Block* free;
     };
+
+    static constexpr std::align_val_t alignment{granule_bytes};
 
     static constexpr std::size_t class_of(std::size_t bytes) noexcept {
         return (bytes + granule_bytes - 1) / granule_bytes;

@@ -22,6 +22,7 @@ struct Reply {
     std::uint32_t progress = 0;   ///< bytes moved before an interrupt stopped a whole transfer
     std::uint16_t stopped_by = 0; ///< errno that cut a whole transfer short; value is what was done
     Interrupt interrupt = Interrupt::none;
+    std::uint8_t reserved = 0; // no padding: a reply is written and read as two words
 
     static constexpr Reply time(TimePoint t) noexcept { return {t.time_since_epoch().count()}; }
     constexpr TimePoint time() const noexcept { return TimePoint{Duration{value}}; }

@@ -30,7 +30,7 @@ public:
 
     /// Runs to the first trap. Answers it, or null if the coroutine has ended. Call once.
     const Trap* start() {
-        require(!started_, "started twice");
+        require(!started_ && !closed_, "started twice, or after close()");
         started_ = true;
         return resume();
     }
@@ -45,6 +45,7 @@ public:
     /// Throws `failure` at the trap where the coroutine waits, and runs to the next one.
     const Trap* throw_in(std::exception_ptr failure) {
         require(started_ && !ended(), "threw into a routine that waits for nothing");
+        require(failure != nullptr, "threw no exception in");
         frame_.thrown = std::move(failure);
         return send({.interrupt = Interrupt::thrown});
     }

@@ -20,9 +20,9 @@ std::string TaskRecord::name() const {
     return given_name.empty() ? "task-" + std::to_string(id) : given_name;
 }
 
-void TaskRecord::last_reference_gone() noexcept {
+void TaskRecord::report_unseen_failure() const noexcept {
     // Interrupts are how tasks are ended, no crash. Whoever joined has been told already.
-    if (failure && !cancelled && !failure_seen) {
+    if (!cancelled && !failure_seen) {
         try {
             std::string text = "trapline: task '" + name() +
                                "' crashed and nobody can join it: " + message_of(failure) + "\n";
@@ -35,7 +35,6 @@ void TaskRecord::last_reference_gone() noexcept {
             std::fputs("trapline: a task crashed, and there is no memory to say more\n", stderr);
         }
     }
-    destroy_(*this);
 }
 
 namespace detail {
@@ -47,11 +46,10 @@ void raise_task_error(TaskRecord& record) {
                     record.failure);
 }
 
-void JoinAwaiter::check_joined() {
-    const Reply& answer = reply();
-    if (!answer.failed()) return;
-    if (answer.error() == ENOSYS) raise_unanswered("Join", ENOSYS);
-    throw std::system_error(error_of(answer.error()), "join of task '" + trap().task->name() + "'");
+void JoinAwaiter::raise_refused() const {
+    const int error = reply().error();
+    if (error == ENOSYS) raise_unanswered("Join", ENOSYS);
+    throw std::system_error(error_of(error), "join of task '" + trap().task->name() + "'");
 }
 
 } // namespace detail

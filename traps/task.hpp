@@ -37,27 +37,38 @@ struct SpawnOptions {
     bool daemon = false;     ///< serves others: not worth a word when it is left over at the end
 };
 
+struct TaskRecord;
+
+namespace detail {
+
+/// What is done to a task's coroutine and result by one who does not know their types.
+struct TaskType {
+    void (*finish)(TaskRecord&) noexcept;
+    void (*abandon)(TaskRecord&) noexcept;
+    void (*destroy)(TaskRecord&) noexcept;
+};
+
+} // namespace detail
+
 /// A task as its handles and its kernel share it. User code sees it through Task<T> alone.
 struct TaskRecord {
     /// Room that the kernel in charge furnishes for its own ends, empty before Spawn and after
     /// the task has ended.
-    static constexpr std::size_t room_bytes = 384;
+    static constexpr std::size_t room_bytes = 256;
 
     std::uint32_t references = 1;
-    TaskState state = TaskState::created;
     bool daemon = false;
     bool cancelled = false;         ///< ended by an interrupt
     bool interrupted = false;       ///< a cancellation was delivered to it
     bool interrupt_pending = false; ///< one waits for its next interruptible trap
     bool failure_seen = false;      ///< somebody was told of its exception
     std::uint64_t id = 0;           ///< given by the kernel, from 1 upwards
-    TrapFrame frame;
-    WaitNode node;     ///< its place in the queue it is parked on
-    WaitQueue joiners; ///< who waits for its end
+    WaitQueue joiners;              ///< who waits for its end
     std::exception_ptr failure;
     std::string given_name;
+    TrapFrame frame;
+    TaskState state = TaskState::created;
 
-    TaskRecord() = default;
     TaskRecord(const TaskRecord&) = delete;
     TaskRecord& operator=(const TaskRecord&) = delete;
 
@@ -66,10 +77,10 @@ struct TaskRecord {
 
     /// For kernels: the coroutine has ended, keep its outcome and destroy it. The task's own
     /// destructors run in here.
-    void finish() noexcept { finish_(*this); }
+    void finish() noexcept { type_->finish(*this); }
 
     /// For kernels: destroys a suspended coroutine that cannot go on.
-    void abandon() noexcept { abandon_(*this); }
+    void abandon() noexcept { type_->abandon(*this); }
 
     void add_reference() noexcept { ++references; }
     void drop_reference() noexcept {
@@ -77,15 +88,18 @@ struct TaskRecord {
     }
 
 protected:
+    explicit TaskRecord(const detail::TaskType& type) noexcept : type_(&type) {}
     ~TaskRecord() = default;
 
-    void (*finish_)(TaskRecord&) noexcept = nullptr;
-    void (*abandon_)(TaskRecord&) noexcept = nullptr;
-    void (*destroy_)(TaskRecord&) noexcept = nullptr;
-
 private:
-    void last_reference_gone() noexcept;
+    void last_reference_gone() noexcept {
+        if (failure) [[unlikely]]
+            report_unseen_failure();
+        type_->destroy(*this);
+    }
+    void report_unseen_failure() const noexcept;
 
+    const detail::TaskType* type_;
     alignas(16) std::byte room_[room_bytes];
 };
 
@@ -94,15 +108,13 @@ namespace detail {
 /// A task together with its coroutine and, later, its result.
 template <class T>
 struct TaskCell final : TaskRecord {
-    explicit TaskCell(Coro<T>&& coro, const SpawnOptions& options) : body(std::move(coro)) {
+    TaskCell(Coro<T>&& coro, const SpawnOptions& options)
+        : TaskRecord(type), body(std::move(coro)) {
         if (!body) throw std::logic_error("spawn of an empty Coro");
-        given_name = options.name;
+        if (!options.name.empty()) given_name = options.name;
         daemon = options.daemon;
         frame.innermost = body.handle();
         body.handle().promise().frame = &frame;
-        finish_ = [](TaskRecord& record) noexcept { static_cast<TaskCell&>(record).do_finish(); };
-        abandon_ = [](TaskRecord& record) noexcept { static_cast<TaskCell&>(record).body.reset(); };
-        destroy_ = [](TaskRecord& record) noexcept { delete &static_cast<TaskCell&>(record); };
     }
 
     static void* operator new(std::size_t bytes) { return FramePool::allocate(bytes); }
@@ -114,19 +126,26 @@ struct TaskCell final : TaskRecord {
     Outcome<T> outcome;
 
 private:
-    void do_finish() noexcept {
-        Outcome<T>& result = body.handle().promise().outcome;
+    static void finish(TaskRecord& record) noexcept {
+        auto& cell = static_cast<TaskCell&>(record);
+        Outcome<T>& result = cell.body.handle().promise().outcome;
         if (result.has_failure()) {
-            failure = result.failure();
+            cell.failure = result.failure();
         } else {
             try {
-                result.move_to(outcome);
+                result.move_to(cell.outcome);
             } catch (...) { // T's move constructor
-                failure = std::current_exception();
+                cell.failure = std::current_exception();
             }
         }
-        body.reset();
+        cell.body.reset();
     }
+    static void abandon(TaskRecord& record) noexcept {
+        static_cast<TaskCell&>(record).body.reset();
+    }
+    static void destroy(TaskRecord& record) noexcept { delete &static_cast<TaskCell&>(record); }
+
+    static constexpr TaskType type{&finish, &abandon, &destroy};
 };
 
 /// Throws TaskError about `record`, which ended by an exception.
@@ -140,13 +159,14 @@ public:
 
 protected:
     TaskRecord& joined() {
-        TaskRecord& record = *trap().task;
-        if (record.state != TaskState::terminated) check_joined();
-        return record;
+        // An interrupt is thrown also if the task has ended since: it came before that.
+        if (asked() && reply().failed()) [[unlikely]]
+            raise_refused();
+        return *trap().task;
     }
 
 private:
-    void check_joined();
+    [[noreturn]] void raise_refused() const;
 };
 
 } // namespace detail
@@ -250,11 +270,13 @@ public:
 namespace detail {
 
 template <class A>
-concept Awaitable = MarkedAwaitable<A>;
+concept Awaitable = MarkedAwaitable<A> || TrapType<std::remove_cvref_t<A>>;
 
 template <class A>
 decltype(auto) awaiter_of(A&& awaitable) {
-    if constexpr (requires { std::forward<A>(awaitable).operator co_await(); })
+    if constexpr (TrapType<std::remove_cvref_t<A>>)
+        return TrapCall{awaitable};
+    else if constexpr (requires { std::forward<A>(awaitable).operator co_await(); })
         return std::forward<A>(awaitable).operator co_await();
     else
         return std::forward<A>(awaitable);

@@ -23,10 +23,11 @@ public:
 
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
-        frame_ = self.promise().frame;
-        frame_->trap.template emplace<T>(trap_);
-        frame_->innermost = self;
-        frame_->chain = &self.promise();
+        TrapFrame& frame = *self.promise().frame;
+        frame.trap.template emplace<T>(trap_);
+        frame.innermost = self;
+        frame.chain = &self.promise();
+        frame_ = &frame;
     }
 
 protected:
@@ -37,7 +38,10 @@ protected:
         return frame_->reply;
     }
 
-    /// The frame that the trap was yielded to. Only after await_suspend.
+    /// Whether the trap was yielded: not if await_ready() spared it.
+    bool asked() const noexcept { return frame_ != nullptr; }
+
+    /// The frame that the trap was yielded to. Only if it was.
     TrapFrame& frame() const noexcept { return *frame_; }
 
     const T& trap() const noexcept { return trap_; }

@@ -78,7 +78,7 @@ private:
         queued,    ///< waits in backlog_ for a place in the submission queue
         in_flight, ///< submitted; Linux may use its memory
         polling,   ///< in its place, a wait for its descriptor is submitted
-        paused,    ///< waits in paused_ for descriptors to be had
+        paused,    ///< waits in paused_ for descriptors to be had, or just for a while
     };
 
     struct Slot {
@@ -98,6 +98,7 @@ private:
         return std::uint64_t{slots_[operation.slot].generation} << 32 | operation.slot;
     }
 
+    void check_process() const noexcept;
     bool take_slot(Operation& operation) noexcept;
     void give_slot_back(Operation& operation) noexcept;
     void submit(Operation& operation) noexcept;
@@ -155,10 +156,9 @@ UringEngine::~UringEngine() {
             io_uring_cqe* cqe = nullptr;
             io_uring_for_each_cqe(&ring_, head, cqe) {
                 ++count;
-                if (static_cast<std::uint32_t>(cqe->user_data) == slot_of_wakes)
-                    wake_armed_ = false;
-                else
-                    --cancels_in_flight_;
+                const auto slot = static_cast<std::uint32_t>(cqe->user_data);
+                if (slot == slot_of_wakes) wake_armed_ = false;
+                if (slot == slot_of_cancels) --cancels_in_flight_;
             }
             io_uring_cq_advance(&ring_, count);
         }
@@ -180,6 +180,11 @@ void UringEngine::interrupt() noexcept {
 }
 
 // --- operations ----------------------------------------------------------------------------
+
+void UringEngine::check_process() const noexcept {
+    if (fork_guard_.in_child()) [[unlikely]]
+        broken("used in a forked child; make a kernel of your own after fork()");
+}
 
 bool UringEngine::take_slot(Operation& operation) noexcept {
     if (free_slot_ == no_slot) {
@@ -212,6 +217,7 @@ void UringEngine::give_slot_back(Operation& operation) noexcept {
 }
 
 Engine::Started UringEngine::start(Operation& operation) noexcept {
+    check_process();
     ++counters_.operations;
     if (done_at_once(operation)) return Started::done;
     if (!take_slot(operation)) {
@@ -246,6 +252,9 @@ bool UringEngine::queue_submission(Operation& operation) noexcept {
 }
 
 void UringEngine::cancel(Operation& operation) noexcept {
+    check_process();
+    if (operation.phase == idle) [[unlikely]]
+        broken("cancel of an operation that is not in flight");
     if (operation.phase == in_flight || operation.phase == polling) {
         if (!queue_cancel(operation)) cancels_.push_back(&operation);
         return;
@@ -300,7 +309,9 @@ void UringEngine::arm_wake() noexcept {
 
 bool UringEngine::nothing_to_do() const noexcept {
     const unsigned flags = IO_URING_READ_ONCE(*ring_.sq.kflags);
-    return ring_.sq.sqe_tail == *ring_.sq.ktail && io_uring_cq_ready(&ring_) == 0 &&
+    // What Linux was shown and did not take counts, too: a call may have been refused.
+    return ring_.sq.sqe_tail == io_uring_smp_load_acquire(ring_.sq.khead) &&
+           io_uring_cq_ready(&ring_) == 0 &&
            (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) == 0;
 }
 
@@ -331,11 +342,12 @@ void UringEngine::enter(bool may_wait, TimePoint deadline) noexcept {
     if (may_wait) {
         if (features_.no_iowait) flags |= IORING_ENTER_NO_IOWAIT;
         if (deadline != never) {
-            Duration wait = deadline.time_since_epoch();
+            // Linux takes no negative times; a deadline may lie before its clock began.
+            Duration wait = std::max(Duration{0}, deadline.time_since_epoch());
             if (features_.absolute_timer)
                 flags |= IORING_ENTER_ABS_TIMER;
             else
-                wait = std::max(Duration{0}, deadline - now());
+                wait = std::max(Duration{0}, wait - now().time_since_epoch());
             timeout.tv_sec = wait / 1s;
             timeout.tv_nsec = (wait % 1s).count();
             argument.ts = reinterpret_cast<std::uintptr_t>(&timeout);
@@ -364,13 +376,13 @@ void UringEngine::enter(bool may_wait, TimePoint deadline) noexcept {
 }
 
 void UringEngine::wait(TimePoint deadline, OperationList& completed) noexcept {
-    if (fork_guard_.in_child())
-        broken("used in a forked child; make a kernel of your own after fork()");
+    check_process();
     if (!wake_armed_) arm_wake();
     if (!backlog_.empty() || !cancels_.empty()) [[unlikely]]
         queue_backlog();
     const bool looks_only = deadline == TimePoint::min();
-    const bool unfinished = !again_.empty() || !backlog_.empty() || !cancels_.empty();
+    const bool unfinished =
+        !wake_armed_ || !again_.empty() || !backlog_.empty() || !cancels_.empty();
     if (paused_.front()) deadline = std::min(deadline, paused_.front()->retry_at);
     if (looks_only || unfinished || io_uring_cq_ready(&ring_) > 0) {
         if (!nothing_to_do()) enter(false, deadline);
@@ -417,9 +429,13 @@ void UringEngine::reap_one(std::uint64_t user_data, int result, OperationList& c
         broken("a completion for no operation");
     Operation& operation = *slots_[index].operation;
     if (operation.phase == polling && (result >= 0 || result == -EINTR)) {
-        operation.phase = in_flight; // ready, or in error: trying shows
-        again_.push(operation);
-        return;
+        if (!operation.cancel_requested) {
+            operation.phase = in_flight; // ready, or in error: trying shows
+            again_.push(operation);
+            return;
+        }
+        // Its cancel found the wait over, or will: nobody would end what is submitted now.
+        result = -ECANCELED;
     }
     switch (judge(operation, result)) {
     case Verdict::over:
@@ -427,8 +443,8 @@ void UringEngine::reap_one(std::uint64_t user_data, int result, OperationList& c
         return hand_back(operation, completed);
     case Verdict::again: operation.phase = in_flight; break;
     case Verdict::wait_ready: operation.phase = polling; break;
-    case Verdict::wait_descriptors:
-        ++counters_.accept_pauses;
+    case Verdict::wait_descriptors: ++counters_.accept_pauses; [[fallthrough]];
+    case Verdict::wait_a_moment:
         operation.phase = paused;
         operation.retry_at = now() + descriptor_pause;
         return paused_.push(operation);

@@ -22,6 +22,13 @@ constexpr std::size_t transfer_max = 0x7ffff000;
 /// A request that is refused again and again without waiting has something odd behind it.
 constexpr std::uint8_t retries_max = 100;
 
+/// Codes for "restart the system call", which Linux keeps from programs as a rule. Completions of
+/// io-wq workers show them: on 6.18 a splice that is cancelled while it waits ends with 512.
+int without_restart_codes(int error) noexcept {
+    const bool restart = (error >= 512 && error <= 514) || error == 516; // ERESTARTSYS and its kin
+    return restart ? EINTR : error;
+}
+
 unsigned length_of(std::size_t size) noexcept {
     return static_cast<unsigned>(std::min(size, transfer_max));
 }
@@ -37,6 +44,14 @@ std::size_t whole_size(const traps::IoRequest& request) noexcept {
     if (const auto* send = std::get_if<traps::Send>(&request))
         return send->flags & MSG_WAITALL ? send->size : 0;
     return 0;
+}
+
+/// What is waited for before another try. EAGAIN does not tell which side of a splice was not
+/// ready: each in turn.
+traps::DescriptorUse waited_for(const Operation& operation) noexcept {
+    const traps::DescriptorUses uses = traps::descriptors_of(operation.request);
+    const bool second = uses.first.side == traps::Side::none || operation.retries % 2 == 0;
+    return second && uses.second.side != traps::Side::none ? uses.second : uses.first;
 }
 
 void finish(Operation& operation, std::int64_t result) noexcept {
@@ -136,7 +151,7 @@ void prepare(io_uring_sqe& sqe, const Operation& operation) noexcept {
 }
 
 void prepare_wait(io_uring_sqe& sqe, const Operation& operation) noexcept {
-    const traps::DescriptorUse use = traps::descriptors_of(operation.request).first;
+    const traps::DescriptorUse use = waited_for(operation);
     const bool reads = use.side == traps::Side::read;
     io_uring_prep_poll_add(&sqe, use.fd, static_cast<unsigned>(reads ? POLLIN : POLLOUT));
 }
@@ -168,14 +183,18 @@ Verdict judge(Operation& operation, int result) noexcept {
         return Verdict::over;
     };
     const bool accepts = std::holds_alternative<traps::Accept>(request);
-    const int error = -result;
+    const bool may_wait = waited_for(operation).side != traps::Side::none;
+    const int error = without_restart_codes(-result);
     switch (error) {
     case EINTR:  // a signal, or an io-wq worker that was cancelled
     case EAGAIN: // a descriptor in non-blocking mode, or a file system that will not wait
-        if (++operation.retries > retries_max) break;
-        if (error == EAGAIN && traps::descriptors_of(request).first.side != traps::Side::none)
-            return unless_cancelled(Verdict::wait_ready);
-        return unless_cancelled(Verdict::again);
+        if (std::holds_alternative<traps::Close>(request)) break; // the number is free by now
+        if (++operation.retries > retries_max) {
+            if (error == EINTR || !may_wait) break;
+            operation.retries = 0; // somebody else is always faster
+            return unless_cancelled(Verdict::wait_a_moment);
+        }
+        return unless_cancelled(error == EAGAIN && may_wait ? Verdict::wait_ready : Verdict::again);
     case EMFILE:
     case ENFILE:
     case ENOBUFS:
@@ -195,7 +214,7 @@ Verdict judge(Operation& operation, int result) noexcept {
     default: // ECANCELED, the peer's doing, or the user's own mistake: his to see
         break;
     }
-    finish(operation, result);
+    finish(operation, -error);
     return Verdict::over;
 }
 

@@ -25,6 +25,7 @@ enum class Verdict : std::uint8_t {
     again,            ///< submit the rest once more
     wait_ready,       ///< wait until the descriptor is ready, then again
     wait_descriptors, ///< no descriptors left: some time later, again
+    wait_a_moment,    ///< ready, they say, but it never is: some time later, again
 };
 
 /// Judges the completion `result`, and notes in the operation what came of it.

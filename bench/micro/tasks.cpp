@@ -1,0 +1,165 @@
+// Traps and tasks: the round trip of a trap, at several depths and numbers of tasks; spawn and
+// join; the call of a child coroutine. Each beside its floor.
+#include <benchmark/benchmark.h>
+
+#include <trapline/trapline.hpp>
+
+#include "floor.hpp"
+
+using namespace trapline;
+
+namespace {
+
+constexpr int trips_a_run = 1'000'000;
+
+Coro<void> yields(int depth, int count) {
+    if (depth > 1) {
+        co_await yields(depth - 1, count);
+        co_return;
+    }
+    for (int i = 0; i < count; ++i)
+        co_await yield_now();
+}
+
+Coro<void> yielders(int tasks, int depth) {
+    std::vector<Task<void>> running;
+    for (int i = 0; i < tasks; ++i)
+        running.push_back(co_await spawn(yields(depth, trips_a_run / tasks)));
+    for (const Task<void>& task : running)
+        co_await task.join();
+}
+
+void yield(benchmark::State& state) {
+    Kernel kernel;
+    const int tasks = static_cast<int>(state.range(0));
+    const int depth = static_cast<int>(state.range(1));
+    for (auto _ : state)
+        kernel.run(yielders(tasks, depth));
+    state.SetItemsProcessed(state.iterations() * trips_a_run);
+}
+
+bench::FloorCoro floor_yields(int depth, int count) {
+    if (depth > 1) {
+        co_await floor_yields(depth - 1, count);
+        co_return;
+    }
+    for (int i = 0; i < count; ++i)
+        co_await bench::FloorTrap{};
+}
+
+void yield_floor(benchmark::State& state) {
+    const int tasks = static_cast<int>(state.range(0));
+    const int depth = static_cast<int>(state.range(1));
+    for (auto _ : state) {
+        bench::YieldLoop loop;
+        std::vector<bench::FloorCoro> coros;
+        for (int i = 0; i < tasks; ++i) {
+            coros.push_back(floor_yields(depth, trips_a_run / tasks));
+            loop.start(coros.back());
+        }
+        loop.run();
+    }
+    state.SetItemsProcessed(state.iterations() * trips_a_run);
+}
+
+void yield_cases(benchmark::internal::Benchmark* cases) {
+    cases->ArgNames({"tasks", "depth"});
+    for (const int tasks : {1, 100, 10'000})
+        cases->Args({tasks, 1});
+    for (const int depth : {3, 10})
+        cases->Args({1, depth});
+}
+
+BENCHMARK(yield)->Apply(yield_cases);
+BENCHMARK(yield_floor)->Apply(yield_cases);
+
+// --- spawn and join ------------------------------------------------------------------------
+
+constexpr int joins_a_run = 100'000;
+
+Coro<void> empty() { co_return; }
+
+Coro<void> spawns() {
+    for (int i = 0; i < joins_a_run; ++i) {
+        auto task = co_await spawn(empty());
+        co_await task.join();
+    }
+}
+
+void spawn_join(benchmark::State& state) {
+    Kernel kernel;
+    for (auto _ : state)
+        kernel.run(spawns());
+    state.SetItemsProcessed(state.iterations() * joins_a_run);
+}
+
+bench::FloorCoro floor_empty() { co_return; }
+
+bench::FloorCoro floor_spawns() {
+    for (int i = 0; i < joins_a_run; ++i) {
+        bench::FloorCoro child = floor_empty();
+        co_await bench::FloorTrap{reinterpret_cast<std::int64_t>(&child)};
+    }
+}
+
+void spawn_join_floor(benchmark::State& state) {
+    for (auto _ : state) {
+        bench::SpawnJoinLoop loop;
+        bench::FloorCoro main = floor_spawns();
+        loop.start(main);
+        loop.run();
+    }
+    state.SetItemsProcessed(state.iterations() * joins_a_run);
+}
+
+BENCHMARK(spawn_join);
+BENCHMARK(spawn_join_floor);
+
+// --- a child that does not trap ------------------------------------------------------------
+
+constexpr int calls_a_run = 1'000'000;
+
+Coro<int> child(int x) { co_return x + 1; }
+
+Coro<int> calls() {
+    int sum = 0;
+    for (int i = 0; i < calls_a_run; ++i)
+        sum = co_await child(sum);
+    co_return sum;
+}
+
+void call_child(benchmark::State& state) {
+    Kernel kernel;
+    for (auto _ : state)
+        benchmark::DoNotOptimize(kernel.run(calls()));
+    state.SetItemsProcessed(state.iterations() * calls_a_run);
+}
+
+bench::FloorCoro floor_child(int& x) {
+    ++x;
+    co_return;
+}
+
+bench::FloorCoro floor_calls(int& sum) {
+    for (int i = 0; i < calls_a_run; ++i)
+        co_await floor_child(sum);
+}
+
+void call_child_floor(benchmark::State& state) {
+    for (auto _ : state) {
+        int sum = 0;
+        bench::YieldLoop loop;
+        bench::FloorCoro main = floor_calls(sum);
+        loop.start(main);
+        loop.run();
+        benchmark::DoNotOptimize(sum);
+    }
+    state.SetItemsProcessed(state.iterations() * calls_a_run);
+}
+
+BENCHMARK(call_child);
+BENCHMARK(call_child_floor);
+
+} // namespace
+
+BENCHMARK_MAIN();
