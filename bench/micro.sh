@@ -1,0 +1,15 @@
+#!/bin/sh
+# sh bench/micro.sh [FILTER]: runs the micro-benchmarks beside their floors, interleaved, and prints
+# the ratios. Each figure is the median of the repetitions' CPU time, with the spread behind it.
+set -eu
+root=$(cd "$(dirname "$0")/.." && pwd)
+. "$root/tests/setup.sh"
+setup tests
+
+for program in tasks timers ring; do
+    "$BUILD/bench/bench_$program" --benchmark_filter="${1:-.}" --benchmark_repetitions=9 \
+        --benchmark_enable_random_interleaving=true --benchmark_min_time=0.05 \
+        --benchmark_format=json >"$BUILD/bench_$program.json" 2>/dev/null
+done
+exec python3 "$root/bench/micro/ratios.py" "$BUILD"/bench_tasks.json "$BUILD"/bench_timers.json \
+    "$BUILD"/bench_ring.json

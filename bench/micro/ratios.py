@@ -1,0 +1,50 @@
+"""Prints a table of Google Benchmark results: each case beside its floor (NAME_floor)."""
+import json
+import statistics
+import sys
+
+GOALS = {
+    "yield": "1.25", "spawn_join": "1.5", "sleepers": "1.0", "timer_queue": "1.0",
+    "limit_by_time": "30 ns",
+}
+
+
+def load(paths):
+    times, context = {}, None
+    for path in paths:
+        with open(path, encoding="utf-8") as file:
+            result = json.load(file)
+        context = context or result["context"]
+        for run in result["benchmarks"]:
+            if run["run_type"] == "iteration":
+                name = run["name"].split("/repeats:")[0]
+                times.setdefault(name, []).append(1e9 / run["items_per_second"])
+    return times, context
+
+
+def main():
+    times, context = load(sys.argv[1:])
+    print(f"{context['num_cpus']} x {context['mhz_per_cpu']} MHz, {context['date']}")
+    print(f"{'case':34}{'ns':>9}{'spread':>9}{'floor ns':>10}{'spread':>9}{'ratio':>8}{'best':>8}"
+          f"{'goal':>8}")
+
+    def spread(values):
+        return f"{100 * (max(values) - min(values)) / statistics.median(values):.0f} %"
+
+    for name, values in times.items():
+        family, _, arguments = name.partition("/")
+        if family.endswith("_floor"):
+            continue
+        floor = times.get(f"{family}_floor/{arguments}" if arguments else f"{family}_floor")
+        median = statistics.median(values)
+        line = f"{name:34}{median:9.1f}{spread(values):>9}"
+        if floor:
+            floor_median = statistics.median(floor)
+            line += (f"{floor_median:10.1f}{spread(floor):>9}{median / floor_median:8.2f}"
+                     f"{min(values) / min(floor):8.2f}")
+        else:
+            line += " " * 35
+        print(line + f"{GOALS.get(family, ''):>8}")
+
+
+main()
