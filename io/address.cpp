@@ -18,6 +18,11 @@ namespace {
     throw std::invalid_argument("\"" + std::string(text) + "\" is no socket address: " + why);
 }
 
+/// A NUL would end the text early for the system, and hide what stands behind it.
+void refuse_nul(std::string_view text) {
+    if (text.contains('\0')) refuse(text, "it holds a NUL");
+}
+
 std::uint16_t parse_port(std::string_view digits, std::string_view whole) {
     std::uint16_t port = 0;
     const char* end = digits.data() + digits.size();
@@ -43,6 +48,7 @@ SocketAddress SocketAddress::parse(std::string_view text) {
 }
 
 SocketAddress SocketAddress::ipv4(std::string_view address, std::uint16_t port) {
+    refuse_nul(address);
     SocketAddress result;
     result.storage_.v4 = {};
     result.storage_.v4.sin_family = AF_INET;
@@ -54,6 +60,7 @@ SocketAddress SocketAddress::ipv4(std::string_view address, std::uint16_t port) 
 }
 
 SocketAddress SocketAddress::ipv6(std::string_view address, std::uint16_t port) {
+    refuse_nul(address);
     SocketAddress result;
     result.storage_.v6 = {};
     result.storage_.v6.sin6_family = AF_INET6;
@@ -77,7 +84,7 @@ SocketAddress SocketAddress::unix_path(std::string_view path) {
     result.storage_.local = {};
     result.storage_.local.sun_family = AF_UNIX;
     if (path.empty()) refuse(path, "the path is empty");
-    if (path.contains('\0')) refuse(path, "the path holds a NUL");
+    refuse_nul(path);
     if (path.size() >= sizeof result.storage_.local.sun_path)
         refuse(path, "the path is longer than the 107 bytes that a socket's may have");
     std::ranges::copy(path, result.storage_.local.sun_path);
@@ -88,7 +95,7 @@ SocketAddress SocketAddress::unix_path(std::string_view path) {
 SocketAddress SocketAddress::from(const sockaddr* address, socklen_t length) noexcept {
     SocketAddress result;
     result.length_ = std::min<socklen_t>(length, sizeof result.storage_);
-    std::memcpy(&result.storage_, address, result.length_);
+    if (result.length_ > 0) std::memcpy(&result.storage_, address, result.length_);
     return result;
 }
 

@@ -44,7 +44,8 @@ void TcpStream::RecvExactly::check_short(std::size_t received) const {
                             received);
     if (received > 0)
         throw EndOfStream(stream_->about("recv from ") + ": the stream ended after " +
-                              std::to_string(received) + " of " + std::to_string(size_) + " bytes",
+                              std::to_string(received) + " of " + std::to_string(buffer_.size()) +
+                              " bytes",
                           received);
 }
 

@@ -115,13 +115,20 @@ private:
     SocketAddress peer_;
 };
 
-class [[nodiscard]] TcpStream::Recv : public TrapAwaiter<traps::Io> {
+class [[nodiscard]] TcpStream::Recv : public ReplyAwaiter {
 public:
     Recv(const TcpStream& stream, std::span<std::byte> buffer, int flags) noexcept
-        : TrapAwaiter<traps::Io>(
-              traps::Io{traps::Recv{stream.fd(), flags, buffer.data(), buffer.size()}}),
-          stream_(&stream) {}
+        : stream_(&stream), buffer_(buffer), flags_(flags) {}
+
+    /// Linux would wait until there is something to put into no buffer.
+    bool await_ready() const noexcept { return buffer_.empty(); }
+    template <class Promise>
+    void await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        yield<traps::Io>(self, traps::Recv{stream_->fd(), flags_, buffer_.data(), buffer_.size()});
+    }
     std::size_t await_resume() const {
+        if (!asked()) [[unlikely]]
+            return 0;
         const Reply& answer = reply();
         if (answer.failed()) [[unlikely]]
             stream_->raise(answer.error(), "recv from ");
@@ -130,30 +137,36 @@ public:
 
 protected:
     const TcpStream* stream_;
+    std::span<std::byte> buffer_;
+
+private:
+    int flags_;
 };
 
 class [[nodiscard]] TcpStream::RecvExactly : public TcpStream::Recv {
 public:
     RecvExactly(const TcpStream& stream, std::span<std::byte> buffer) noexcept
-        : Recv(stream, buffer, MSG_WAITALL), size_(buffer.size()) {}
+        : Recv(stream, buffer, MSG_WAITALL) {}
     std::size_t await_resume() const {
         const std::size_t received = Recv::await_resume();
-        if (received != size_) [[unlikely]]
+        if (received != buffer_.size()) [[unlikely]]
             check_short(received);
         return received;
     }
 
 private:
     void check_short(std::size_t received) const;
-    std::size_t size_;
 };
 
-class [[nodiscard]] TcpStream::Send : public TrapAwaiter<traps::Io> {
+class [[nodiscard]] TcpStream::Send : public ReplyAwaiter {
 public:
     Send(const TcpStream& stream, std::span<const std::byte> data, int flags) noexcept
-        : TrapAwaiter<traps::Io>(
-              traps::Io{traps::Send{stream.fd(), flags, data.data(), data.size()}}),
-          stream_(&stream) {}
+        : stream_(&stream), data_(data), flags_(flags) {}
+
+    template <class Promise>
+    void await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        yield<traps::Io>(self, traps::Send{stream_->fd(), flags_, data_.data(), data_.size()});
+    }
     std::size_t await_resume() const {
         const Reply& answer = reply();
         if (answer.failed()) [[unlikely]]
@@ -163,21 +176,24 @@ public:
 
 protected:
     const TcpStream* stream_;
+    std::span<const std::byte> data_;
+
+private:
+    int flags_;
 };
 
 class [[nodiscard]] TcpStream::SendAll : public TcpStream::Send {
 public:
     SendAll(const TcpStream& stream, std::span<const std::byte> data) noexcept
-        : Send(stream, data, MSG_WAITALL), size_(data.size()) {}
+        : Send(stream, data, MSG_WAITALL) {}
     void await_resume() const {
         const std::size_t sent = Send::await_resume();
-        if (sent != size_) [[unlikely]]
+        if (sent != data_.size()) [[unlikely]]
             raise_short(sent);
     }
 
 private:
     [[noreturn]] void raise_short(std::size_t sent) const;
-    std::size_t size_;
 };
 
 inline TcpStream::Recv TcpStream::recv(std::span<std::byte> buffer) noexcept {

@@ -22,25 +22,37 @@ Descriptors::Entry* Descriptors::entry(int fd) noexcept {
     return &entries_[index];
 }
 
-bool* Descriptors::side(Entry& entry, traps::Side side) noexcept {
-    switch (side) {
-    case traps::Side::read: return &entry.reading;
-    case traps::Side::write: return &entry.writing;
-    case traps::Side::none: break;
-    }
-    return nullptr;
-}
-
 void Descriptors::link(Operation& operation, DescriptorLink& at,
                        traps::DescriptorUse use) noexcept {
     Entry& entry = entries_[static_cast<std::size_t>(use.fd)];
-    at = {&operation, nullptr, entry.first, use};
-    if (entry.first) entry.first->previous = &at;
-    entry.first = &at;
-    if (bool* taken = side(entry, use.side)) *taken = true;
+    at = {&operation, nullptr, nullptr, use.fd, use.side};
+    if (use.side != traps::Side::none) {
+        entry.on(use.side) = &operation;
+        return;
+    }
+    at.next = entry.others;
+    if (entry.others)
+        entry.others->previous = &at;
+    entry.others = &at;
 }
 
-Descriptors::Admission Descriptors::enter(Operation& operation) noexcept {
+/// Answers the Close that may go now, if one does.
+Operation* Descriptors::unlink(DescriptorLink& at) noexcept {
+    if (!at.operation)
+        return nullptr;
+    at.operation = nullptr;
+    Entry& entry = entries_[static_cast<std::size_t>(at.fd)];
+    if (at.side != traps::Side::none) {
+        entry.on(at.side) = nullptr;
+    } else {
+        (at.previous ? at.previous->next : entry.others) = at.next;
+        if (at.next)
+            at.next->previous = at.previous;
+    }
+    return entry.in_use() ? nullptr : entry.closer;
+}
+
+Descriptors::Admission Descriptors::enter_other(Operation& operation) noexcept {
     const traps::DescriptorUses uses = traps::descriptors_of(operation.request);
     operation.links[0].operation = operation.links[1].operation = nullptr;
     const auto known = [](int fd) { return fd >= 0 && fd < descriptor_max; };
@@ -49,7 +61,8 @@ Descriptors::Admission Descriptors::enter(Operation& operation) noexcept {
         Entry* at = entry(use.fd);
         if (!at) return Admission::no_memory;
         if (at->closer) return Admission::closing;
-        if (const bool* taken = side(*at, use.side); taken && *taken) return Admission::busy;
+        if (use.side != traps::Side::none && at->on(use.side))
+            return Admission::busy;
     }
     if (known(uses.first.fd)) link(operation, operation.links[0], uses.first);
     if (known(uses.second.fd)) link(operation, operation.links[1], uses.second);
@@ -63,16 +76,7 @@ Descriptors::Admission Descriptors::enter_closing(Operation& operation, int fd) 
     if (!at) return Admission::no_memory;
     if (at->closer) return Admission::closing;
     at->closer = &operation;
-    return at->first ? Admission::waits : Admission::granted;
-}
-
-Descriptors::Entry& Descriptors::unlink(DescriptorLink& at) noexcept {
-    Entry& entry = entries_[static_cast<std::size_t>(at.use.fd)];
-    (at.previous ? at.previous->next : entry.first) = at.next;
-    if (at.next) at.next->previous = at.previous;
-    if (bool* taken = side(entry, at.use.side)) *taken = false;
-    at.operation = nullptr;
-    return entry;
+    return at->in_use() ? Admission::waits : Admission::granted;
 }
 
 } // namespace trapline

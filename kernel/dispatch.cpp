@@ -123,19 +123,23 @@ inline void Kernel::run_ready() {
 template <bool observed>
 inline void Kernel::run_task(TaskRecord& task) {
     task.state = TaskState::running;
-    do {
-        if (observed && observer_)
-            observe_resume(task);
+    if (observed && observer_)
+        observe_running(task);
+    for (;;) {
         task.frame.resume();
         if (task.frame.ended()) [[unlikely]]
             return terminate(task);
         ++traps_;
         if (observed && observer_)
             observer_->trapped(task, task.frame.trap);
-    } while (answer(task) == Answer::now);
+        if (answer(task) == Answer::later)
+            return;
+        if (observed && observer_)
+            observer_->replied(task, task.frame.reply);
+    }
 }
 
-void Kernel::observe_resume(const TaskRecord& task) noexcept {
+void Kernel::observe_running(const TaskRecord& task) noexcept {
     if (task.frame.chain) // else it starts, and there is no reply yet
         observer_->replied(task, task.frame.reply);
     observer_->running(task);
@@ -154,7 +158,9 @@ inline Kernel::Answer Kernel::answer(TaskRecord& task) noexcept {
         return Answer::later;
     case trap_index<Sleep>:
         return sleep_until(task, later(read_clock(), std::get_if<Sleep>(&trap)->duration));
-    case trap_index<SleepUntil>: return sleep_until(task, std::get_if<SleepUntil>(&trap)->time);
+    case trap_index<SleepUntil>:
+        read_clock();
+        return sleep_until(task, std::get_if<SleepUntil>(&trap)->time);
     case trap_index<Clock>: return reply_now(task, Reply::time(read_clock()));
     case trap_index<Self>: return reply_now(task, {reinterpret_cast<std::intptr_t>(&task)});
     case trap_index<Spawn>: adopt(*std::get_if<Spawn>(&trap)->task); return reply_now(task, {});
@@ -185,7 +191,8 @@ inline Kernel::Answer Kernel::answer(TaskRecord& task) noexcept {
 Kernel::Answer Kernel::sleep_until(TaskRecord& task, TimePoint time) noexcept {
     if (may_take_interrupt(task)) [[unlikely]]
         return reply_pending(task);
-    if (time <= now_ || time <= read_clock()) {
+    // Past; but those that are due before it, or at the same time and set earlier, wake first.
+    if (time <= now_ && timers_.next() > time) {
         make_ready(task, Reply::time(now_));
         return Answer::later;
     }

@@ -18,12 +18,13 @@ namespace trapline {
 struct TaskRecord;
 struct Operation;
 
-/// One side of a descriptor taken up by an operation, for the kernel's table of descriptors.
+/// An operation's use of a descriptor, for the kernel's table of descriptors.
 struct DescriptorLink {
-    Operation* operation; ///< null when it is in no list
-    DescriptorLink* previous;
+    Operation* operation;     ///< null when it is not entered
+    DescriptorLink* previous; ///< among those on no side
     DescriptorLink* next;
-    traps::DescriptorUse use;
+    int fd;
+    traps::Side side;
 };
 
 /// An I/O operation under way. The kernel owns it; it does not move while it is in flight.
@@ -38,17 +39,19 @@ struct Operation {
     /// Somebody wants it to end. The engine then takes EINTR and the like for the end.
     bool cancel_requested = false;
 
+    // The engine's.
+    std::uint8_t phase = 0;
+    std::uint8_t retries = 0;
+    std::uint32_t slot = 0;
+
     Operation* next = nullptr; ///< in the list that holds it: the engine's own or the completions
 
     // The kernel's.
     TaskRecord* task = nullptr;
-    DescriptorLink links[2]; ///< written when it is entered in the table
 
-    // The engine's.
-    std::uint32_t slot = 0;
-    std::uint8_t phase = 0;
-    std::uint8_t retries = 0;
-    TimePoint retry_at{};
+    // Written where they are needed; receiving and sending never touch them.
+    DescriptorLink links[2]; ///< the kernel's
+    TimePoint retry_at;      ///< the engine's
 
     bool ended_by_cancel() const noexcept;
 };

@@ -101,6 +101,18 @@ Kernel::Answer Kernel::unset_timeout(TaskRecord& task, TimePoint previous) noexc
     return reply_now(task, {});
 }
 
+/// Whether the scope with the limit `inner` lies inside of the one with `outer`. A scope that is
+/// being entered is not in the chain yet: it lies inside of all.
+static bool lies_inside(const TaskRecord& task, TimePoint inner, TimePoint outer) noexcept {
+    for (const TimeLimit* limit = task.frame.limit; limit; limit = limit->outer) {
+        if (limit->sooner && limit->deadline == outer)
+            return false;
+        if (limit->sooner && limit->deadline == inner)
+            return true;
+    }
+    return false;
+}
+
 void Kernel::limit_ran_out(TaskRecord& task, TimePoint deadline) noexcept {
     TaskControl& own = control(task);
     // The next one outwards is in force now.
@@ -112,6 +124,8 @@ void Kernel::limit_ran_out(TaskRecord& task, TimePoint deadline) noexcept {
     if (outer != never) timers_.set(own.limit, outer);
 
     if (own.pending == Interrupt::cancelled) return;
+    if (own.pending == Interrupt::timed_out && !lies_inside(task, own.pending_deadline, deadline))
+        return; // the outer one of two that wait to be delivered is the one to report
     own.pending = Interrupt::timed_out;
     own.pending_deadline = deadline;
     task.interrupt_pending = true;

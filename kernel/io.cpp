@@ -31,6 +31,35 @@ int error_of(Descriptors::Admission refusal) noexcept {
 
 } // namespace
 
+/// `operation` is over: takes it out of the table, and lets go on who waited for that.
+inline void Kernel::leave_descriptors(Operation& operation) noexcept {
+    descriptors_.leave(operation, [this](Operation& closer) { close_now(closer); });
+}
+
+inline Reply Kernel::io_reply(TaskRecord& task) noexcept {
+    const Operation& operation = control(task).operation;
+    // The result wins: only what the interrupt really stopped ends by it.
+    if (operation.cancel_requested && operation.ended_by_cancel() && may_take_interrupt(task))
+        [[unlikely]]
+        return interrupted_io_reply(task);
+    return {.value = operation.result, .stopped_by = operation.stopped_by};
+}
+
+inline Kernel::Answer Kernel::launch(TaskRecord& task) noexcept {
+    Operation& operation = control(task).operation;
+    if (engine_->start(operation) == Engine::Started::in_flight) [[likely]] {
+        task.state = TaskState::blocked;
+        ++awaited_;
+        return Answer::later;
+    }
+    return over_at_once(task);
+}
+
+[[gnu::noinline]] Kernel::Answer Kernel::over_at_once(TaskRecord& task) noexcept {
+    leave_descriptors(control(task).operation);
+    return reply_now(task, io_reply(task));
+}
+
 Kernel::Answer Kernel::start_io(TaskRecord& task, const traps::IoRequest& request) noexcept {
     if (may_take_interrupt(task) && traps::interruptible(request)) [[unlikely]] {
         return reply_pending(task);
@@ -47,7 +76,8 @@ Kernel::Answer Kernel::start_closing(TaskRecord& task, int fd) noexcept {
     const Descriptors::Admission admission = descriptors_.enter_closing(operation, fd);
     if (const int error = error_of(admission)) [[unlikely]]
         return reply_now(task, {-error});
-    if (admission == Descriptors::Admission::granted) return launch(task);
+    if (admission == Descriptors::Admission::granted)
+        return launch_closing(task);
     task.state = TaskState::blocked;
     ++awaited_;
     descriptors_.for_each_in_flight(fd, [this](Operation& other) {
@@ -56,47 +86,36 @@ Kernel::Answer Kernel::start_closing(TaskRecord& task, int fd) noexcept {
     return Answer::later;
 }
 
-Kernel::Answer Kernel::launch(TaskRecord& task) noexcept {
-    Operation& operation = control(task).operation;
-    const bool release = std::holds_alternative<traps::IoRelease>(task.frame.trap);
+/// Nothing is in flight on the descriptor any more.
+Kernel::Answer Kernel::launch_closing(TaskRecord& task) noexcept {
+    const Operation& operation = control(task).operation;
     // From here Linux keeps the order. It may carry out a Close, and give the number to another
     // file, long before the completion is seen (tests/ring/closed_and_reused_descriptor.cpp).
-    if (const auto* close = std::get_if<traps::Close>(&operation.request))
-        descriptors_.closed(close->fd);
-    if (!release && engine_->start(operation) == Engine::Started::in_flight) {
-        task.state = TaskState::blocked;
-        ++awaited_;
-        return Answer::later;
-    }
-    leave_descriptors(operation);
-    return reply_now(task, io_reply(task));
+    descriptors_.closed(std::get_if<traps::Close>(&operation.request)->fd);
+    if (std::holds_alternative<traps::IoRelease>(task.frame.trap))
+        return over_at_once(task);
+    return launch(task);
 }
 
-/// `operation` is over: takes it out of the table, and lets go on who waited for that.
-void Kernel::leave_descriptors(Operation& operation) noexcept {
-    descriptors_.leave(operation, [this](Operation& closer) {
-        --awaited_; // launch() counts it again
-        if (launch(*closer.task) == Answer::now) ready_.push(*closer.task);
-    });
+[[gnu::noinline]] void Kernel::close_now(Operation& closer) noexcept {
+    --awaited_; // launch() counts it again
+    if (launch_closing(*closer.task) == Answer::now)
+        ready_.push(*closer.task);
 }
 
 void Kernel::complete(Operation& operation) noexcept {
     --awaited_;
     TaskRecord& task = *operation.task;
-    leave_descriptors(operation);
+    // Before a Close or IoRelease that waits for it: who was ended goes on first.
     make_ready(task, io_reply(task));
+    leave_descriptors(operation);
 }
 
-Reply Kernel::io_reply(TaskRecord& task) noexcept {
-    const Operation& operation = control(task).operation;
-    // The result wins: only what the interrupt really stopped ends by it.
-    if (operation.cancel_requested && operation.ended_by_cancel() && may_take_interrupt(task)) {
-        Reply reply = interrupt_reply(task);
-        reply.progress = static_cast<std::uint32_t>(std::min<std::size_t>(
-            operation.transferred, std::numeric_limits<std::uint32_t>::max()));
-        return reply;
-    }
-    return {.value = operation.result, .stopped_by = operation.stopped_by};
+[[gnu::noinline]] Reply Kernel::interrupted_io_reply(TaskRecord& task) noexcept {
+    Reply reply = interrupt_reply(task);
+    reply.progress = static_cast<std::uint32_t>(std::min<std::size_t>(
+        control(task).operation.transferred, std::numeric_limits<std::uint32_t>::max()));
+    return reply;
 }
 
 } // namespace trapline

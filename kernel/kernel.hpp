@@ -105,7 +105,7 @@ private:
     [[gnu::always_inline]] void run_ready();
     template <bool observed>
     [[gnu::always_inline]] void run_task(TaskRecord& task);
-    void observe_resume(const TaskRecord& task) noexcept;
+    void observe_running(const TaskRecord& task) noexcept;
     void shuffle_ready();
 
     // Tasks.
@@ -145,9 +145,13 @@ private:
     Answer start_io(TaskRecord& task, const traps::IoRequest& request) noexcept;
     Answer start_closing(TaskRecord& task, int fd) noexcept;
     Answer launch(TaskRecord& task) noexcept;
+    Answer launch_closing(TaskRecord& task) noexcept;
+    Answer over_at_once(TaskRecord& task) noexcept;
+    void close_now(Operation& closer) noexcept;
     void complete(Operation& operation) noexcept;
     void leave_descriptors(Operation& operation) noexcept;
     Reply io_reply(TaskRecord& task) noexcept;
+    Reply interrupted_io_reply(TaskRecord& task) noexcept;
 
     // Describing (describe.cpp).
     std::string describe_deadlock() const;

@@ -91,7 +91,9 @@ public:
     }
 
     /// Whether `task`, just popped, was the last one before the mark.
-    static bool reached(Mark mark, TaskRecord& task) noexcept { return &control(task).next == mark; }
+    static bool reached(Mark mark, TaskRecord& task) noexcept {
+        return &control(task).next == mark;
+    }
 
 private:
     TaskRecord* first_ = nullptr;

@@ -62,10 +62,14 @@ private:
     bool expired_ = false;
 };
 
-class SetLimit : public TrapAwaiter<traps::SetTimeout> {
+class SetLimit : public ReplyAwaiter {
 public:
-    explicit SetLimit(LimitScope& scope) noexcept
-        : TrapAwaiter<traps::SetTimeout>(traps::SetTimeout{scope.deadline()}), scope_(scope) {}
+    explicit SetLimit(LimitScope& scope) noexcept : scope_(scope) {}
+
+    template <class Promise>
+    void await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        yield<traps::SetTimeout>(self, scope_.deadline());
+    }
 
     void await_resume() {
         const Reply& answer = reply();

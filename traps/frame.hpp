@@ -76,16 +76,20 @@ namespace detail {
 // kinds can be linked together. tests/traps/coro_test.cpp awaits a million deep.
 #if defined(__clang__) && (defined(__x86_64__) || defined(__aarch64__)) && \
     !defined(TRAPLINE_TRAMPOLINE)
+inline namespace by_transfer { // names of their own, for programs that link both
 using HandOver = std::coroutine_handle<>;
 inline HandOver hand_over(TrapFrame&, std::coroutine_handle<> next) noexcept { return next; }
 inline HandOver hand_to_driver() noexcept { return std::noop_coroutine(); }
+} // namespace by_transfer
 #else
+inline namespace by_trampoline {
 using HandOver = void;
 inline HandOver hand_over(TrapFrame& frame, std::coroutine_handle<> next) noexcept {
     frame.innermost = nullptr;
     frame.next = next;
 }
 inline HandOver hand_to_driver() noexcept {}
+} // namespace by_trampoline
 #endif
 
 /// Throws what the reply's interrupt stands for.

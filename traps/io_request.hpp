@@ -204,6 +204,14 @@ using IoRequest = std::variant<Nop, Poll, Socket, Bind, Listen, SocketName, SetO
                                Connect, Recv, Send, RecvMsg, SendMsg, Read, Write, OpenAt, Close,
                                Fsync, Statx, Shutdown, Splice>;
 
+/// Position of R among the requests, for switches over `request.index()`.
+template <class R>
+inline constexpr std::size_t request_index = []<class... Rs>(const std::variant<Rs...>*) {
+    std::size_t index = 0;
+    (void)((std::is_same_v<R, Rs> || (++index, false)) || ...);
+    return index;
+}(static_cast<const IoRequest*>(nullptr));
+
 static_assert(std::is_trivially_copyable_v<IoRequest> && sizeof(IoRequest) <= 56);
 
 /// What a request occupies: no descriptor, one, or (splice) two.

@@ -21,7 +21,7 @@ public:
     ThreadCompletion(const ThreadCompletion&) = delete;
     ThreadCompletion& operator=(const ThreadCompletion&) = delete;
 
-    /// Leaves the value and wakes the waiting task. Any thread; once. Never blocks.
+    /// Leaves the value, or an -errno, and wakes the waiting task. Any thread; once. Never blocks.
     void complete(std::int64_t value = 0) noexcept {
         value_ = value;
         // The task may run, and destroy this, as soon as it is woken: nothing is touched after.

@@ -112,8 +112,8 @@ struct Park {
     using result = void;
 };
 
-/// Waits for another thread to complete `completion`. Answers its value. Blocks. Interruptible
-/// unless the thread has already completed it.
+/// Waits for another thread to complete `completion`. Answers its value, which is an -errno if it
+/// is negative. Blocks. Interruptible unless the thread has already completed it.
 struct AwaitThread {
     ThreadCompletion* completion;
     using result = std::int64_t;

@@ -11,26 +11,25 @@
 
 namespace trapline {
 
-/// Yields the trap T, and hands its reply to whoever derives from it.
-template <TrapType T>
-class TrapAwaiter {
+/// What is common to awaitables that yield a trap: suspending with it, and its reply.
+class ReplyAwaiter {
 public:
     using trapline_awaitable = void;
 
-    explicit TrapAwaiter(const T& trap) noexcept : trap_(trap) {}
-
     bool await_ready() const noexcept { return false; }
 
-    template <class Promise>
-    void await_suspend(std::coroutine_handle<Promise> self) noexcept {
+protected:
+    /// Yields the trap T made of `arguments`. It is made in the frame, its final place: a copy of
+    /// what was written a moment ago piece by piece would have to wait for all the pieces.
+    template <TrapType T, class Promise, class... Arguments>
+    void yield(std::coroutine_handle<Promise> self, const Arguments&... arguments) noexcept {
         TrapFrame& frame = *self.promise().frame;
-        frame.trap.template emplace<T>(trap_);
+        frame.trap.template emplace<T>(arguments...);
         frame.innermost = self;
         frame.chain = &self.promise();
         frame_ = &frame;
     }
 
-protected:
     /// The reply; an interrupt is thrown.
     const Reply& reply() const {
         if (frame_->reply.interrupt != Interrupt::none) [[unlikely]]
@@ -44,6 +43,22 @@ protected:
     /// The frame that the trap was yielded to. Only if it was.
     TrapFrame& frame() const noexcept { return *frame_; }
 
+private:
+    TrapFrame* frame_ = nullptr;
+};
+
+/// Yields the trap T, and hands its reply to whoever derives from it.
+template <TrapType T>
+class TrapAwaiter : public ReplyAwaiter {
+public:
+    explicit TrapAwaiter(const T& trap) noexcept : trap_(trap) {}
+
+    template <class Promise>
+    void await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        this->template yield<T>(self, trap_);
+    }
+
+protected:
     const T& trap() const noexcept { return trap_; }
 
     /// The trap to be, until await_suspend.
@@ -51,7 +66,6 @@ protected:
 
 private:
     T trap_;
-    TrapFrame* frame_ = nullptr;
 };
 
 namespace detail {

@@ -91,7 +91,8 @@ void timer_queue_floor(benchmark::State& state) {
         std::uint64_t order = 0;
         for (const std::int64_t duration : beds) queue.push({duration, order++, nullptr});
         while (!queue.empty()) {
-            benchmark::DoNotOptimize(queue.top());
+            Entry top = queue.top();
+            benchmark::DoNotOptimize(top);
             queue.pop();
         }
     }

@@ -87,32 +87,44 @@ private:
         std::uint32_t next_free = 0;
     };
 
-    // user_data: generation in the upper half, slot in the lower. The last slots are no
-    // operations'.
-    static constexpr std::uint32_t slot_of_cancels = 0xffff'ffff;
-    static constexpr std::uint32_t slot_of_wakes = 0xffff'fffe;
-    static constexpr std::uint32_t no_slot = 0xffff'fffd;
+    // user_data: generation in the upper half, slot in the lower; a cancel has those of its
+    // operation, and a bit set beside. The last slots are no operations'.
+    static constexpr std::uint32_t cancel_bit = 0x8000'0000;
+    static constexpr std::uint32_t slot_of_wakes = 0x7fff'fffe;
+    static constexpr std::uint32_t no_slot = 0x7fff'fffd;
     static constexpr Duration descriptor_pause = 50ms;
+    static constexpr Duration cancel_pause = 5ms;
 
     std::uint64_t user_data_of(const Operation& operation) const noexcept {
         return std::uint64_t{slots_[operation.slot].generation} << 32 | operation.slot;
     }
 
+    /// After prepare: it resets the flags, and leaves the user_data of the submission before.
+    void label(io_uring_sqe& sqe, const Operation& operation) const noexcept {
+        sqe.flags = 0;
+        sqe.user_data = user_data_of(operation);
+    }
+
     void check_process() const noexcept;
+    bool grow_slots() noexcept;
     bool take_slot(Operation& operation) noexcept;
     void give_slot_back(Operation& operation) noexcept;
     void submit(Operation& operation) noexcept;
     bool queue_submission(Operation& operation) noexcept;
     bool queue_cancel(Operation& operation) noexcept;
     void queue_backlog() noexcept;
+    void queue_missed_cancels() noexcept;
     void arm_wake() noexcept;
     io_uring_sqe* next_sqe() noexcept;
+    io_uring_sqe* next_sqe_after_enter() noexcept;
 
     bool nothing_to_do() const noexcept;
     unsigned flush() noexcept;
     void enter(bool may_wait, TimePoint deadline) noexcept;
     void reap(OperationList& completed) noexcept;
     void reap_one(std::uint64_t user_data, int result, OperationList& completed) noexcept;
+    void cancel_answered(std::uint32_t slot, std::uint32_t generation, int result) noexcept;
+    void forget_cancel(Operation& operation) noexcept;
     void hand_back(Operation& operation, OperationList& completed) noexcept;
     void resume_paused(OperationList& completed) noexcept;
 
@@ -130,6 +142,7 @@ private:
 
     OperationList backlog_;           // to be submitted when there is room
     std::vector<Operation*> cancels_; // to be cancelled when there is room; room is reserved
+    OperationList missed_;            // in flight; their cancel missed them and is sent again
     OperationList again_;             // to be submitted once more, after reaping
     OperationList paused_;
 };
@@ -158,7 +171,7 @@ UringEngine::~UringEngine() {
                 ++count;
                 const auto slot = static_cast<std::uint32_t>(cqe->user_data);
                 if (slot == slot_of_wakes) wake_armed_ = false;
-                if (slot == slot_of_cancels) --cancels_in_flight_;
+                if (slot & cancel_bit) --cancels_in_flight_;
             }
             io_uring_cq_advance(&ring_, count);
         }
@@ -186,21 +199,25 @@ void UringEngine::check_process() const noexcept {
         broken("used in a forked child; make a kernel of your own after fork()");
 }
 
-bool UringEngine::take_slot(Operation& operation) noexcept {
-    if (free_slot_ == no_slot) {
-        const std::size_t old_size = slots_.size();
-        try {
-            const std::size_t size = std::max<std::size_t>(64, old_size * 2);
-            cancels_.reserve(size); // each operation may have to wait there: see cancel()
-            slots_.resize(size);
-        } catch (const std::bad_alloc&) {
-            return false;
-        }
-        for (std::size_t slot = slots_.size(); slot-- > old_size;) {
-            slots_[slot].next_free = free_slot_;
-            free_slot_ = static_cast<std::uint32_t>(slot);
-        }
+[[gnu::noinline]] bool UringEngine::grow_slots() noexcept {
+    const std::size_t old_size = slots_.size();
+    try {
+        const std::size_t size = std::max<std::size_t>(64, old_size * 2);
+        cancels_.reserve(size); // each operation may have to wait there: see cancel()
+        slots_.resize(size);
+    } catch (const std::bad_alloc&) {
+        return false;
     }
+    for (std::size_t slot = slots_.size(); slot-- > old_size;) {
+        slots_[slot].next_free = free_slot_;
+        free_slot_ = static_cast<std::uint32_t>(slot);
+    }
+    return true;
+}
+
+inline bool UringEngine::take_slot(Operation& operation) noexcept {
+    if (free_slot_ == no_slot && !grow_slots()) [[unlikely]]
+        return false;
     operation.slot = free_slot_;
     Slot& slot = slots_[free_slot_];
     free_slot_ = slot.next_free;
@@ -208,12 +225,24 @@ bool UringEngine::take_slot(Operation& operation) noexcept {
     return true;
 }
 
-void UringEngine::give_slot_back(Operation& operation) noexcept {
+inline void UringEngine::give_slot_back(Operation& operation) noexcept {
     Slot& slot = slots_[operation.slot];
     slot.operation = nullptr;
     ++slot.generation;
     slot.next_free = free_slot_;
     free_slot_ = operation.slot;
+}
+
+/// A place in the submission queue; when it is full, what it holds is handed over to make room.
+inline io_uring_sqe* UringEngine::next_sqe() noexcept {
+    if (io_uring_sqe* sqe = io_uring_get_sqe(&ring_)) [[likely]]
+        return sqe;
+    return next_sqe_after_enter();
+}
+
+[[gnu::noinline]] io_uring_sqe* UringEngine::next_sqe_after_enter() noexcept {
+    enter(false, TimePoint::min());
+    return io_uring_get_sqe(&ring_);
 }
 
 Engine::Started UringEngine::start(Operation& operation) noexcept {
@@ -226,7 +255,14 @@ Engine::Started UringEngine::start(Operation& operation) noexcept {
     }
     operation.retries = 0;
     operation.phase = in_flight;
-    submit(operation);
+    io_uring_sqe* sqe = backlog_.empty() ? next_sqe() : nullptr;
+    if (sqe) [[likely]] {
+        prepare(*sqe, operation);
+        label(*sqe, operation);
+    } else {
+        operation.phase = queued;
+        backlog_.push(operation);
+    }
     return Started::in_flight;
 }
 
@@ -245,9 +281,7 @@ bool UringEngine::queue_submission(Operation& operation) noexcept {
         prepare_wait(*sqe, operation);
     else
         prepare(*sqe, operation);
-    // After prepare: it resets the flags, and leaves the user_data of the submission before.
-    sqe->flags = 0;
-    sqe->user_data = user_data_of(operation);
+    label(*sqe, operation);
     return true;
 }
 
@@ -271,17 +305,9 @@ bool UringEngine::queue_cancel(Operation& operation) noexcept {
     if (!sqe) return false;
     io_uring_prep_cancel64(sqe, user_data_of(operation), 0);
     sqe->flags = 0;
-    sqe->user_data = slot_of_cancels;
+    sqe->user_data = user_data_of(operation) | cancel_bit;
     ++cancels_in_flight_;
     return true;
-}
-
-/// A place in the submission queue; when it is full, what it holds is handed over to make room.
-io_uring_sqe* UringEngine::next_sqe() noexcept {
-    if (io_uring_sqe* sqe = io_uring_get_sqe(&ring_)) [[likely]]
-        return sqe;
-    enter(false, TimePoint::min());
-    return io_uring_get_sqe(&ring_);
 }
 
 void UringEngine::queue_backlog() noexcept {
@@ -293,6 +319,14 @@ void UringEngine::queue_backlog() noexcept {
             return;
         }
         backlog_.pop();
+    }
+}
+
+void UringEngine::queue_missed_cancels() noexcept {
+    const TimePoint time = now();
+    while (missed_.front() && missed_.front()->retry_at <= time) {
+        Operation* operation = missed_.pop();
+        if (!queue_cancel(*operation)) cancels_.push_back(operation);
     }
 }
 
@@ -369,6 +403,9 @@ void UringEngine::enter(bool may_wait, TimePoint deadline) noexcept {
         nanosleep(&breath, nullptr);
         return;
     }
+    case EINVAL: // a registered ring is known to its own thread alone
+        if (!features_.registered_ring) broken("io_uring_enter", EINVAL);
+        [[fallthrough]];
     case EEXIST: broken("the ring was entered by a thread that is not its own");
     case EBADR: broken("Linux dropped a completion for want of memory");
     default: broken("io_uring_enter", -result);
@@ -380,10 +417,13 @@ void UringEngine::wait(TimePoint deadline, OperationList& completed) noexcept {
     if (!wake_armed_) arm_wake();
     if (!backlog_.empty() || !cancels_.empty()) [[unlikely]]
         queue_backlog();
+    if (!missed_.empty()) [[unlikely]]
+        queue_missed_cancels();
     const bool looks_only = deadline == TimePoint::min();
     const bool unfinished =
         !wake_armed_ || !again_.empty() || !backlog_.empty() || !cancels_.empty();
-    if (paused_.front()) deadline = std::min(deadline, paused_.front()->retry_at);
+    for (const OperationList* list : {&paused_, &missed_})
+        if (list->front()) deadline = std::min(deadline, list->front()->retry_at);
     if (looks_only || unfinished || io_uring_cq_ready(&ring_) > 0) {
         if (!nothing_to_do()) enter(false, deadline);
     } else {
@@ -403,43 +443,40 @@ void UringEngine::wait(TimePoint deadline, OperationList& completed) noexcept {
 void UringEngine::reap(OperationList& completed) noexcept {
     if (IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW) [[unlikely]]
         ++counters_.overflows; // the next turn enters once more and gets the rest
-    unsigned head = 0;
-    unsigned count = 0;
-    io_uring_cqe* cqe = nullptr;
-    io_uring_for_each_cqe(&ring_, head, cqe) {
-        reap_one(cqe->user_data, cqe->res, completed);
-        if (++count == reaped_max_) break;
-    }
+    const io_uring_cqe* const queue = ring_.cq.cqes;
+    const unsigned mask = ring_.cq.ring_mask;
+    const unsigned head = *ring_.cq.khead;
+    const unsigned count = std::min(io_uring_cq_ready(&ring_), reaped_max_);
+    for (unsigned at = head; at != head + count; ++at)
+        reap_one(queue[at & mask].user_data, queue[at & mask].res, completed);
     io_uring_cq_advance(&ring_, count);
 }
 
-void UringEngine::reap_one(std::uint64_t user_data, int result, OperationList& completed) noexcept {
+inline void UringEngine::reap_one(std::uint64_t user_data, int result,
+                                  OperationList& completed) noexcept {
     const auto index = static_cast<std::uint32_t>(user_data);
     const auto generation = static_cast<std::uint32_t>(user_data >> 32);
-    if (index == slot_of_cancels) { // the operation's own completion is what counts
-        --cancels_in_flight_;
-        return;
-    }
+    if (index & cancel_bit) return cancel_answered(index & ~cancel_bit, generation, result);
     if (index == slot_of_wakes) {
         wake_armed_ = false;
         return;
     }
     if (index >= slots_.size() || slots_[index].generation != generation ||
-        !slots_[index].operation)
+        !slots_[index].operation) [[unlikely]]
         broken("a completion for no operation");
     Operation& operation = *slots_[index].operation;
     if (operation.phase == polling && (result >= 0 || result == -EINTR)) {
+        // Ready, or in error: trying shows. Nothing was consumed, so a cancelled one just ends.
         if (!operation.cancel_requested) {
-            operation.phase = in_flight; // ready, or in error: trying shows
-            again_.push(operation);
-            return;
+            operation.phase = in_flight;
+            return again_.push(operation);
         }
-        // Its cancel found the wait over, or will: nobody would end what is submitted now.
         result = -ECANCELED;
     }
     switch (judge(operation, result)) {
     case Verdict::over:
-        if (operation.cancel_requested && !cancels_.empty()) std::erase(cancels_, &operation);
+        if (operation.cancel_requested) [[unlikely]]
+            forget_cancel(operation);
         return hand_back(operation, completed);
     case Verdict::again: operation.phase = in_flight; break;
     case Verdict::wait_ready: operation.phase = polling; break;
@@ -452,7 +489,24 @@ void UringEngine::reap_one(std::uint64_t user_data, int result, OperationList& c
     again_.push(operation);
 }
 
-void UringEngine::hand_back(Operation& operation, OperationList& completed) noexcept {
+/// The operation's own completion is what counts. But a cancel misses an operation that Linux is
+/// just moving (from a poll to another try, from there to a worker), which then goes on for ever:
+/// tests/ring/io_wq_cancel.cpp. One that is still in flight a while later is cancelled once more.
+void UringEngine::cancel_answered(std::uint32_t slot, std::uint32_t generation,
+                                  int result) noexcept {
+    --cancels_in_flight_;
+    if (result >= 0 || slots_[slot].generation != generation) return;
+    slots_[slot].operation->retry_at = now() + cancel_pause;
+    missed_.push(*slots_[slot].operation);
+}
+
+[[gnu::noinline]] void UringEngine::forget_cancel(Operation& operation) noexcept {
+    if (!cancels_.empty())
+        std::erase(cancels_, &operation);
+    missed_.remove(operation);
+}
+
+inline void UringEngine::hand_back(Operation& operation, OperationList& completed) noexcept {
     give_slot_back(operation);
     operation.phase = idle;
     completed.push(operation);

@@ -16,9 +16,6 @@ struct Overloaded : Cases... {
     using Cases::operator()...;
 };
 
-/// Linux moves at most this much in one call, and a length in a submission has 32 bits.
-constexpr std::size_t transfer_max = 0x7ffff000;
-
 /// A request that is refused again and again without waiting has something odd behind it.
 constexpr std::uint8_t retries_max = 100;
 
@@ -65,7 +62,7 @@ void finish(Operation& operation, std::int64_t result) noexcept {
 
 } // namespace
 
-bool done_at_once(Operation& operation) noexcept {
+bool detail::done_at_once(Operation& operation) noexcept {
     const auto call = [&](int result) {
         operation.result = result_of_call(result);
         return true;
@@ -90,8 +87,7 @@ bool done_at_once(Operation& operation) noexcept {
         operation.request);
 }
 
-void prepare(io_uring_sqe& sqe, const Operation& operation) noexcept {
-    const std::size_t done = operation.transferred;
+void detail::prepare(io_uring_sqe& sqe, const Operation& operation) noexcept {
     std::visit(
         Overloaded{
             [&](const traps::Nop&) { io_uring_prep_nop(&sqe); },
@@ -103,14 +99,6 @@ void prepare(io_uring_sqe& sqe, const Operation& operation) noexcept {
             },
             [&](const traps::Connect& r) {
                 io_uring_prep_connect(&sqe, r.fd, r.address, r.length);
-            },
-            [&](const traps::Recv& r) {
-                io_uring_prep_recv(&sqe, r.fd, static_cast<char*>(r.data) + done,
-                                   length_of(r.size - done), r.flags);
-            },
-            [&](const traps::Send& r) {
-                io_uring_prep_send(&sqe, r.fd, static_cast<const char*>(r.data) + done,
-                                   length_of(r.size - done), r.flags | MSG_NOSIGNAL);
             },
             [&](const traps::RecvMsg& r) {
                 io_uring_prep_recvmsg(&sqe, r.fd, r.message, static_cast<unsigned>(r.flags));
@@ -139,6 +127,9 @@ void prepare(io_uring_sqe& sqe, const Operation& operation) noexcept {
                 io_uring_prep_splice(&sqe, r.from, r.from_offset, r.to, r.to_offset,
                                      length_of(r.size), r.flags);
             },
+            // Prepared in the header.
+            [](const traps::Recv&) {},
+            [](const traps::Send&) {},
             // Done at once, never submitted.
             [](const traps::Socket&) {},
             [](const traps::Bind&) {},
@@ -156,7 +147,7 @@ void prepare_wait(io_uring_sqe& sqe, const Operation& operation) noexcept {
     io_uring_prep_poll_add(&sqe, use.fd, static_cast<unsigned>(reads ? POLLIN : POLLOUT));
 }
 
-Verdict judge(Operation& operation, int result) noexcept {
+Verdict detail::judge(Operation& operation, int result) noexcept {
     const traps::IoRequest& request = operation.request;
     if (result >= 0) [[likely]] {
         const std::size_t wanted = whole_size(request);

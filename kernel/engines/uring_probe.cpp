@@ -102,9 +102,11 @@ UringFeatures make_ring(io_uring& ring, const UringOptions& options) {
     for (const ModeFlags& candidate : all_modes) {
         if (options.mode != Mode::automatic && options.mode != candidate.mode) continue;
         unsigned entries = options.entries;
+        unsigned completions = options.completions;
         do {
-            error = try_ring(ring, entries, options.completions, candidate.flags);
+            error = try_ring(ring, entries, completions, candidate.flags);
             entries /= 2; // locked memory may be scarce, and a smaller ring fits
+            completions /= 2;
         } while (error == -ENOMEM && entries >= options.entries_min && entries > 0);
         if (error != -EINVAL) // a flag that the kernel does not know
         {

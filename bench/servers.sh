@@ -1,0 +1,32 @@
+#!/bin/sh
+# Compares echo servers: ours, raw io_uring and raw epoll over TCP, and ours with raw io_uring over
+# socket pairs within one process. Prints a table, and writes build/servers.json.
+#
+#     sh bench/servers.sh                 all of it, about two and a half minutes
+#     sh bench/servers.sh tcp|unix|memory [--rounds 9] [--seconds 1] [--build build]
+#
+# Processor time a request is the figure to look at: rates depend on what else the machine does.
+# Rounds in which the host or other processes took the processor away are repeated.
+set -eu
+cd "$(dirname "$0")/.."
+
+build=build
+previous=
+for argument; do
+    [ "$previous" = --build ] && build=$argument
+    previous=$argument
+done
+
+if [ ! -f "$build/build.ninja" ]; then
+    if [ -z "${CXX:-}" ] && command -v clang++-19 >/dev/null; then
+        export CXX=clang++-19 CC=clang-19
+    fi
+    meson setup "$build"
+fi
+programs=
+for name in echo raw_uring raw_epoll load unix_pairs raw_unix_pairs; do
+    programs="$programs bench/server_$name"
+done
+# shellcheck disable=SC2086 # a list
+ninja -C "$build" $programs | tail -n 1
+exec python3 bench/servers/rounds.py "$@"

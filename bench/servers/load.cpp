@@ -1,0 +1,428 @@
+// The load on an echo server: a number of connections, each sends a message, waits until all of
+// it has come back, checks every byte and sends the next. One thread on epoll, no Trapline.
+//
+//     server_load 127.0.0.1:25000 [--connections 64] [--bytes 64] [--seconds 1] [--warm-up 0.2]
+//                 [--requests N] [--pid SERVER] [--idle]
+//
+// With --requests it ends after so many instead of by time. With --pid the server's processor
+// time is taken over the same stretch of time, and what the host and other processes took away
+// from it. With --idle the connections are opened, used once and left alone, and what the
+// server's memory has grown by is told. The last line, RESULT {...}, is for programs.
+#include <algorithm>
+#include <array>
+#include <bit>
+#include <cerrno>
+#include <cstdint>
+#include <cstdio>
+#include <cstdlib>
+#include <cstring>
+#include <ctime>
+#include <filesystem>
+#include <fstream>
+#include <random>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <arpa/inet.h>
+#include <netinet/in.h>
+#include <netinet/tcp.h>
+#include <sys/epoll.h>
+#include <sys/socket.h>
+#include <unistd.h>
+
+namespace {
+
+struct Options {
+    std::string address = "127.0.0.1:25000";
+    std::size_t connections = 64;
+    std::size_t bytes = 64;
+    double seconds = 1;
+    double warm_up = 0.2;
+    std::uint64_t requests = 0;
+    int pid = 0;
+    bool idle = false;
+};
+
+[[noreturn]] void fail(const std::string& what, int error = 0) {
+    std::fprintf(stderr, "server_load: %s%s%s\n", what.c_str(), error ? ": " : "",
+                 error ? std::strerror(error) : "");
+    std::exit(1);
+}
+
+std::uint64_t now_ns() {
+    timespec time{};
+    clock_gettime(CLOCK_MONOTONIC, &time);
+    return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000u +
+           static_cast<std::uint64_t>(time.tv_nsec);
+}
+
+/// How often each latency was seen, to 3 %: 32 steps between a power of two and the next.
+class Histogram {
+public:
+    void add(std::uint64_t ns) {
+        ++counts_[index_of(ns)];
+        ++total_;
+        max_ = std::max(max_, ns);
+    }
+    std::uint64_t total() const { return total_; }
+    double max_us() const { return static_cast<double>(max_) / 1e3; }
+
+    double percentile_us(double percent) const {
+        const auto wanted = static_cast<std::uint64_t>(static_cast<double>(total_) * percent / 100);
+        std::uint64_t seen = 0;
+        for (std::size_t i = 0; i < counts_.size(); ++i) {
+            seen += counts_[i];
+            if (seen > wanted)
+                return std::min(static_cast<double>(end_of(i)) / 1e3, max_us());
+        }
+        return max_us();
+    }
+
+private:
+    static constexpr unsigned step_bits = 5;
+    static constexpr std::uint64_t steps = 1u << step_bits;
+
+    static std::size_t index_of(std::uint64_t ns) {
+        if (ns < steps)
+            return ns;
+        const auto shift = static_cast<unsigned>(std::bit_width(ns)) - step_bits - 1;
+        return (std::size_t{shift} << step_bits) + (ns >> shift);
+    }
+    static std::uint64_t end_of(std::size_t index) {
+        if (index < steps)
+            return index;
+        const std::size_t shift = (index >> step_bits) - 1;
+        return ((index - (shift << step_bits)) + 1) << shift;
+    }
+
+    std::array<std::uint64_t, 64 * steps> counts_{};
+    std::uint64_t total_ = 0;
+    std::uint64_t max_ = 0;
+};
+
+/// What the system tells of the server's processor time.
+struct ProcessorTime {
+    std::uint64_t ran_ns = 0;    ///< all threads
+    std::uint64_t waited_ns = 0; ///< ready to run, while others ran
+    std::uint64_t stolen_ns = 0; ///< by the host, of all processors
+
+    static ProcessorTime of(int pid) {
+        ProcessorTime time;
+        const std::filesystem::path tasks = "/proc/" + std::to_string(pid) + "/task";
+        std::error_code gone;
+        for (const auto& task : std::filesystem::directory_iterator(tasks, gone)) {
+            std::uint64_t ran = 0;
+            std::uint64_t waited = 0;
+            std::ifstream(task.path() / "schedstat") >> ran >> waited;
+            time.ran_ns += ran;
+            time.waited_ns += waited;
+        }
+        if (gone)
+            fail("process " + std::to_string(pid), gone.value());
+        std::ifstream stat("/proc/stat");
+        std::string name;
+        std::uint64_t user = 0, nice = 0, system = 0, idle = 0, io_wait = 0, irq = 0, soft_irq = 0,
+                      steal = 0;
+        stat >> name >> user >> nice >> system >> idle >> io_wait >> irq >> soft_irq >> steal;
+        time.stolen_ns = steal * 1'000'000'000u / static_cast<std::uint64_t>(sysconf(_SC_CLK_TCK));
+        return time;
+    }
+};
+
+/// Resident memory of a process in KiB.
+std::uint64_t memory_kib(int pid) {
+    std::ifstream rollup("/proc/" + std::to_string(pid) + "/smaps_rollup");
+    for (std::string line; std::getline(rollup, line);) {
+        if (line.starts_with("Rss:"))
+            return std::stoull(line.substr(4));
+    }
+    fail("cannot read the memory of process " + std::to_string(pid));
+}
+
+class Load {
+public:
+    explicit Load(const Options& options);
+    void open();
+    void run();
+    void close();
+    void print() const;
+    void print_idle(std::uint64_t memory_before) const;
+
+private:
+    struct Connection {
+        int fd = -1;
+        std::size_t sent = 0;
+        std::size_t received = 0;
+        std::uint64_t count = 0; ///< messages
+        std::uint64_t started_ns = 0;
+    };
+
+    enum class Phase { warm_up, measuring, ending };
+
+    const char* message_of(const Connection& at) const {
+        const auto index = static_cast<std::uint64_t>(&at - connections_.data());
+        return &text_[(index * 40'503 + at.count * 8'191) % text_places];
+    }
+    void start(Connection& at);
+    void go_on(Connection& at);
+    void send_rest(Connection& at);
+    void receive(Connection& at);
+    void answered(Connection& at);
+    void change_phase(std::uint64_t time);
+
+    static constexpr std::size_t text_places = 1 << 16;
+    Options options_;
+    sockaddr_in address_{};
+    std::vector<char> text_; // messages are cut out of it
+    std::vector<char> buffer_;
+    std::vector<Connection> connections_;
+    int epoll_ = epoll_create1(EPOLL_CLOEXEC);
+
+    Phase phase_ = Phase::warm_up;
+    std::size_t waiting_ = 0; ///< connections with an answer to come
+    std::uint64_t asked_ = 0;
+    std::uint64_t phase_end_ns_ = 0;
+    std::uint64_t start_ns_ = 0;
+    std::uint64_t end_ns_ = 0;
+    ProcessorTime at_start_;
+    ProcessorTime at_end_;
+    Histogram latencies_;
+};
+
+Load::Load(const Options& options)
+    : options_(options),
+      text_(text_places + options.bytes),
+      buffer_(options.bytes),
+      connections_(options.connections) {
+    std::mt19937_64 dice{42};
+    std::ranges::generate(text_, [&] { return static_cast<char>(dice()); });
+    const std::size_t colon = options_.address.rfind(':');
+    address_.sin_family = AF_INET;
+    if (colon == std::string::npos ||
+        inet_pton(AF_INET, options_.address.substr(0, colon).c_str(), &address_.sin_addr) != 1)
+        fail("not an IPv4 address with a port: " + options_.address);
+    address_.sin_port =
+        htons(static_cast<std::uint16_t>(std::stoi(options_.address.substr(colon + 1))));
+}
+
+/// Connects all. The server may only just be starting.
+void Load::open() {
+    const std::uint64_t patience_ns = now_ns() + 3'000'000'000u;
+    for (Connection& at : connections_) {
+        for (;;) {
+            at.fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+            if (at.fd < 0)
+                fail("socket", errno);
+            if (connect(at.fd, reinterpret_cast<sockaddr*>(&address_), sizeof address_) == 0)
+                break;
+            if (errno != ECONNREFUSED || now_ns() > patience_ns)
+                fail("connect to " + options_.address, errno);
+            ::close(at.fd);
+            usleep(5'000);
+        }
+        const int on = 1;
+        setsockopt(at.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        epoll_event event{.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
+                          .data = {.ptr = &at}};
+        if (epoll_ctl(epoll_, EPOLL_CTL_ADD, at.fd, &event) != 0)
+            fail("epoll_ctl", errno);
+    }
+}
+
+void Load::start(Connection& at) {
+    ++asked_;
+    ++at.count;
+    at.sent = at.received = 0;
+    send_rest(at);
+}
+
+void Load::send_rest(Connection& at) {
+    while (at.sent < options_.bytes) {
+        const ssize_t n = send(at.fd, message_of(at) + at.sent, options_.bytes - at.sent,
+                               MSG_NOSIGNAL | MSG_DONTWAIT);
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n < 0)
+            fail("send", errno);
+        at.sent += static_cast<std::size_t>(n);
+    }
+}
+
+void Load::receive(Connection& at) {
+    while (at.received < options_.bytes) {
+        const ssize_t n = recv(at.fd, buffer_.data(), options_.bytes - at.received, MSG_DONTWAIT);
+        if (n < 0 && errno == EAGAIN)
+            return;
+        if (n < 0)
+            fail("recv", errno);
+        if (n == 0)
+            fail("the server ended a connection");
+        const auto size = static_cast<std::size_t>(n);
+        if (std::memcmp(buffer_.data(), message_of(at) + at.received, size) != 0)
+            fail("a wrong byte came back");
+        at.received += size;
+    }
+}
+
+void Load::go_on(Connection& at) {
+    if (at.count == 0 || at.received == options_.bytes)
+        return; // nothing is under way
+    send_rest(at);
+    receive(at);
+    if (at.received == options_.bytes)
+        answered(at);
+}
+
+void Load::answered(Connection& at) {
+    const std::uint64_t time = now_ns();
+    if (phase_ == Phase::measuring)
+        latencies_.add(time - at.started_ns);
+    if (time >= phase_end_ns_)
+        change_phase(time);
+    at.started_ns = time;
+    if (phase_ == Phase::ending || (options_.requests && asked_ == options_.requests))
+        --waiting_;
+    else
+        start(at);
+}
+
+void Load::change_phase(std::uint64_t time) {
+    if (phase_ == Phase::warm_up) {
+        phase_ = Phase::measuring;
+        if (options_.pid)
+            at_start_ = ProcessorTime::of(options_.pid);
+        start_ns_ = now_ns();
+        phase_end_ns_ = options_.requests
+                            ? ~std::uint64_t{0}
+                            : time + static_cast<std::uint64_t>(options_.seconds * 1e9);
+    } else if (phase_ == Phase::measuring) {
+        phase_ = Phase::ending;
+        phase_end_ns_ = ~std::uint64_t{0};
+        end_ns_ = time;
+        if (options_.pid)
+            at_end_ = ProcessorTime::of(options_.pid);
+    }
+}
+
+void Load::run() {
+    const double warm_up = options_.requests || options_.idle ? 0 : options_.warm_up;
+    phase_end_ns_ = now_ns() + static_cast<std::uint64_t>(warm_up * 1e9);
+    if (options_.requests)
+        change_phase(now_ns());
+    if (options_.idle)
+        phase_ = Phase::ending;
+    waiting_ = connections_.size();
+    for (Connection& at : connections_) {
+        at.started_ns = now_ns();
+        start(at);
+    }
+    std::array<epoll_event, 512> events;
+    while (waiting_ > 0) {
+        const int count = epoll_wait(epoll_, events.data(), events.size(), 5'000);
+        if (count == 0)
+            fail("no answer for five seconds");
+        for (int i = 0; i < count; ++i)
+            go_on(*static_cast<Connection*>(events[static_cast<std::size_t>(i)].data.ptr));
+    }
+    if (phase_ == Phase::measuring)
+        change_phase(now_ns());
+}
+
+/// Ends all connections in order; nothing must come any more.
+void Load::close() {
+    for (const Connection& at : connections_)
+        shutdown(at.fd, SHUT_WR);
+    for (const Connection& at : connections_) {
+        char byte = 0;
+        if (const ssize_t n = recv(at.fd, &byte, 1, 0); n != 0)
+            fail("end of a connection", n < 0 ? errno : EPROTO);
+        ::close(at.fd);
+    }
+}
+
+void Load::print() const {
+    const auto wall_ns = static_cast<double>(end_ns_ - start_ns_);
+    const auto requests = static_cast<double>(latencies_.total());
+    const auto share = [&](std::uint64_t before, std::uint64_t after) {
+        return static_cast<double>(after - before) / wall_ns * 100;
+    };
+    const double rate = requests / wall_ns * 1e9;
+    const double cpu_ns = static_cast<double>(at_end_.ran_ns - at_start_.ran_ns) / requests;
+    const double busy = share(at_start_.ran_ns, at_end_.ran_ns);
+    const double waited = share(at_start_.waited_ns, at_end_.waited_ns);
+    const double stolen = share(at_start_.stolen_ns, at_end_.stolen_ns);
+    const double p50 = latencies_.percentile_us(50), p99 = latencies_.percentile_us(99),
+                 p999 = latencies_.percentile_us(99.9);
+    std::printf("%zu connections, %zu B: %.0f requests/s; latency p50 %.0f, p99 %.0f, p99.9 %.0f, "
+                "max %.0f us\n",
+                connections_.size(), options_.bytes, rate, p50, p99, p999, latencies_.max_us());
+    if (options_.pid)
+        std::printf("server: %.0f ns of processor time a request, busy %.0f %%; other processes "
+                    "took %.1f %%, the host %.1f %%\n",
+                    cpu_ns, busy, waited, stolen);
+    std::printf("RESULT {\"requests\": %.0f, \"per_second\": %.1f, \"p50_us\": %.1f, "
+                "\"p99_us\": %.1f, \"p999_us\": %.1f, \"max_us\": %.1f, \"cpu_ns\": %.1f, "
+                "\"busy_percent\": %.2f, \"waited_percent\": %.2f, \"stolen_percent\": %.2f}\n",
+                requests, rate, p50, p99, p999, latencies_.max_us(), cpu_ns, busy, waited, stolen);
+}
+
+void Load::print_idle(std::uint64_t memory_before) const {
+    const double grown = static_cast<double>(memory_kib(options_.pid) - memory_before) * 1024;
+    const double each = grown / static_cast<double>(connections_.size());
+    std::printf("%zu idle connections: the server's memory has grown by %.0f B for each\n",
+                connections_.size(), each);
+    std::printf("RESULT {\"connections\": %zu, \"bytes_each\": %.1f}\n", connections_.size(), each);
+}
+
+Options parse(int argc, char** argv) {
+    Options options;
+    for (int i = 1; i < argc; ++i) {
+        const std::string_view name = argv[i];
+        const auto value = [&] {
+            if (++i == argc)
+                fail(std::string(name) + " needs a value");
+            return std::string(argv[i]);
+        };
+        if (name == "--connections")
+            options.connections = std::stoull(value());
+        else if (name == "--bytes")
+            options.bytes = std::stoull(value());
+        else if (name == "--seconds")
+            options.seconds = std::stod(value());
+        else if (name == "--warm-up")
+            options.warm_up = std::stod(value());
+        else if (name == "--requests")
+            options.requests = std::stoull(value());
+        else if (name == "--pid")
+            options.pid = std::stoi(value());
+        else if (name == "--idle")
+            options.idle = true;
+        else if (name.starts_with("--"))
+            fail("unknown option " + std::string(name));
+        else
+            options.address = name;
+    }
+    if (options.idle && !options.pid)
+        fail("--idle needs --pid");
+    if (options.connections == 0 || options.bytes == 0)
+        fail("nothing to do");
+    if (options.requests && options.requests < options.connections)
+        options.requests = options.connections;
+    return options;
+}
+
+} // namespace
+
+int main(int argc, char** argv) {
+    const Options options = parse(argc, argv);
+    Load load{options};
+    const std::uint64_t memory_before = options.idle ? memory_kib(options.pid) : 0;
+    load.open();
+    load.run();
+    if (options.idle)
+        load.print_idle(memory_before);
+    else
+        load.print();
+    load.close();
+}
