@@ -1,0 +1,274 @@
+// The rule of the house, read from the sources: nothing in traps/ or io/ includes anything of
+// kernel/, nor liburing, nor epoll. And what keeps the house tidy: sizes, line lengths, no state
+// behind the user's back.
+#include <algorithm>
+#include <filesystem>
+#include <fstream>
+#include <map>
+#include <regex>
+#include <set>
+#include <string>
+#include <string_view>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+namespace {
+
+namespace fs = std::filesystem;
+
+struct Line {
+    std::string file; ///< from the root of the checkout
+    std::size_t number;
+    std::string text;
+};
+
+std::string at(const Line& line) {
+    return line.file + ":" + std::to_string(line.number) + ": " + line.text;
+}
+
+bool is_source(const fs::path& path) {
+    return path.extension() == ".hpp" || path.extension() == ".cpp";
+}
+
+/// Headers and sources below `folder`, sorted.
+std::vector<std::string> sources_in(const std::string& folder) {
+    const fs::path root = TRAPLINE_SOURCE_DIR;
+    std::vector<std::string> files;
+    for (const auto& entry : fs::recursive_directory_iterator(root / folder))
+        if (entry.is_regular_file() && is_source(entry.path()))
+            files.push_back(fs::relative(entry.path(), root).string());
+    std::sort(files.begin(), files.end());
+    return files;
+}
+
+std::vector<std::string> sources_in(std::initializer_list<const char*> folders) {
+    std::vector<std::string> files;
+    for (const char* folder : folders)
+        for (std::string& file : sources_in(std::string(folder)))
+            files.push_back(std::move(file));
+    return files;
+}
+
+std::vector<Line> lines_of(const std::string& file) {
+    std::ifstream stream(fs::path(TRAPLINE_SOURCE_DIR) / file);
+    REQUIRE(stream);
+    std::vector<Line> lines;
+    std::string text;
+    while (std::getline(stream, text))
+        lines.push_back({file, lines.size() + 1, text});
+    return lines;
+}
+
+struct Include {
+    Line line;
+    bool quoted; ///< "..." and not <...>
+    std::string name;
+
+    /// A quoted name as a path from the root of the checkout.
+    std::string target() const {
+        return (fs::path(line.file).parent_path() / name).lexically_normal().string();
+    }
+};
+
+std::vector<Include> includes_of(const std::string& file) {
+    static const std::regex include(R"(^\s*#\s*include\s*([<"])([^>"]*)[>"].*)");
+    std::vector<Include> includes;
+    for (const Line& line : lines_of(file)) {
+        std::smatch match;
+        if (std::regex_match(line.text, match, include))
+            includes.push_back({line, match[1] == "\"", match[2]});
+    }
+    return includes;
+}
+
+/// What of `files` breaks a rule, one line each.
+template <class Rule>
+std::string broken_includes(const std::vector<std::string>& files, Rule breaks) {
+    std::string report;
+    for (const std::string& file : files)
+        for (const Include& include : includes_of(file))
+            if (breaks(include))
+                report += at(include.line) + "\n";
+    return report;
+}
+
+template <class Rule>
+std::string broken_lines(const std::vector<std::string>& files, Rule breaks) {
+    std::string report;
+    for (const std::string& file : files)
+        for (const Line& line : lines_of(file))
+            if (breaks(line))
+                report += at(line) + "\n";
+    return report;
+}
+
+const std::initializer_list<const char*> library = {"traps", "io", "kernel"};
+
+} // namespace
+
+TEST_CASE("there is something to read") {
+    CHECK(sources_in("traps").size() > 20);
+    CHECK(sources_in("io").size() > 5);
+    CHECK(sources_in("kernel").size() > 10);
+    CHECK(includes_of("traps/coro.hpp").size() > 5);
+    CHECK(includes_of("kernel/kernel.hpp").front().line.number > 1);
+}
+
+TEST_CASE("traps/ includes nothing of the library but traps/") {
+    CHECK(broken_includes(sources_in("traps"), [](const Include& include) {
+              return include.quoted && !include.target().starts_with("traps/");
+          }) == "");
+}
+
+TEST_CASE("io/ includes nothing of the library but io/ and traps/") {
+    CHECK(broken_includes(sources_in("io"), [](const Include& include) {
+              const std::string target = include.target();
+              return include.quoted && !target.starts_with("io/") && !target.starts_with("traps/");
+          }) == "");
+}
+
+TEST_CASE("kernel/ includes nothing of io/") {
+    CHECK(broken_includes(sources_in("kernel"), [](const Include& include) {
+              const std::string target = include.target();
+              return include.quoted && !target.starts_with("kernel/") &&
+                     !target.starts_with("traps/");
+          }) == "");
+}
+
+TEST_CASE("what waits for events is named in kernel/ alone") {
+    const std::set<std::string> forbidden{"liburing.h",    "linux/io_uring.h", "sys/epoll.h",
+                                          "sys/eventfd.h", "sys/poll.h",       "sys/select.h",
+                                          "sys/timerfd.h", "event.h",          "aio.h"};
+    CHECK(broken_includes(sources_in({"traps", "io"}), [&](const Include& include) {
+              return forbidden.contains(include.name) || include.name.starts_with("liburing");
+          }) == "");
+}
+
+TEST_CASE("within the library, includes are relative and name files that exist") {
+    CHECK(broken_includes(sources_in(library), [](const Include& include) {
+              if (!include.quoted)
+                  return include.name.starts_with("trapline/");
+              return !fs::exists(fs::path(TRAPLINE_SOURCE_DIR) / include.target());
+          }) == "");
+}
+
+TEST_CASE("engines are included from kernel/ alone, and tests of rings") {
+    CHECK(broken_includes(sources_in({"traps", "io", "examples"}), [](const Include& include) {
+              return include.name.contains("engines/");
+          }) == "");
+    // Nor by what is installed: engines are no part of the interface.
+    for (const std::string& file : sources_in("kernel")) {
+        if (!file.ends_with(".hpp") || file.contains("engines/"))
+            continue;
+        CHECK(broken_includes({file}, [](const Include& include) {
+                  return include.name.contains("engines/") || include.name.contains("uring");
+              }) == "");
+    }
+}
+
+TEST_CASE("examples include the library as its users do") {
+    CHECK(broken_includes(sources_in("examples"), [](const Include& include) {
+              return include.quoted && !include.target().starts_with("examples/");
+          }) == "");
+    // A loop of one's own needs no kernel.
+    CHECK(broken_includes(
+              {"examples/own_loop.cpp", "examples/rockets.hpp"}, [](const Include& include) {
+                  return include.name.contains("kernel") || include.name == "trapline/trapline.hpp";
+              }) == "");
+}
+
+TEST_CASE("a source includes its own header first") {
+    for (const std::string& file : sources_in(library)) {
+        if (!file.ends_with(".cpp"))
+            continue;
+        const std::string header = file.substr(0, file.size() - 3) + "hpp";
+        if (!fs::exists(fs::path(TRAPLINE_SOURCE_DIR) / header))
+            continue;
+        CAPTURE(file);
+        const std::vector<Include> includes = includes_of(file);
+        REQUIRE_FALSE(includes.empty());
+        CHECK(includes.front().target() == header);
+    }
+}
+
+TEST_CASE("every header says what it is first, and is included once") {
+    for (const std::string& file : sources_in(library)) {
+        if (!file.ends_with(".hpp"))
+            continue;
+        CAPTURE(file);
+        const std::vector<Line> lines = lines_of(file);
+        REQUIRE(lines.size() > 3);
+        CHECK(lines.front().text.starts_with("// "));
+        const auto pragma = std::find_if(lines.begin(), lines.end(), [](const Line& line) {
+            return line.text == "#pragma once";
+        });
+        REQUIRE(pragma != lines.end());
+        CHECK(std::all_of(lines.begin(), pragma,
+                          [](const Line& line) { return line.text.starts_with("//"); }));
+    }
+}
+
+TEST_CASE("there is no state behind the user's back but the two thread-locals that are noted") {
+    static const std::regex thread_local_use(R"(^[^/"]*\bthread_local\b.*)");
+    static const std::regex mutable_static(
+        R"(^\s*(inline\s+)?static\s+)"
+        R"((?!(inline\s+)?(const|constexpr|constinit|consteval|thread_local|_)).*(=|;)\s*.*$)");
+    static const std::regex function(R"(.*\w\s*\(.*)");
+    const std::set<std::string> noted{"traps/frame_pool.hpp", "traps/frame_pool.cpp",
+                                      "kernel/kernel.cpp"};
+    CHECK(broken_lines(sources_in(library), [&](const Line& line) {
+              return std::regex_match(line.text, thread_local_use) && !noted.contains(line.file);
+          }) == "");
+    CHECK(broken_lines(sources_in(library), [&](const Line& line) {
+              return std::regex_match(line.text, mutable_static) &&
+                     !std::regex_match(line.text, function);
+          }) == "");
+    int in_kernel = 0;
+    for (const Line& line : lines_of("kernel/kernel.cpp"))
+        in_kernel += std::regex_match(line.text, thread_local_use);
+    CHECK(in_kernel == 1);
+}
+
+TEST_CASE("headers have at most 350 lines, sources 600, but those that are noted") {
+    const std::map<std::string, std::size_t> noted{{"traps/task.hpp", 400}}; // task and spawn
+    for (const std::string& file : sources_in(library)) {
+        const auto exception = noted.find(file);
+        const std::size_t budget = exception != noted.end() ? exception->second
+                                   : file.ends_with(".hpp") ? 350
+                                                            : 600;
+        CAPTURE(file);
+        CHECK(lines_of(file).size() <= budget);
+    }
+}
+
+TEST_CASE("lines have at most 100 columns, and neither tabs nor blanks at the end") {
+    CHECK(broken_lines(sources_in({"traps", "io", "kernel", "examples", "tests", "bench"}),
+                       [](const Line& line) {
+                           const auto columns =
+                               std::count_if(line.text.begin(), line.text.end(), [](char c) {
+                                   return (static_cast<unsigned char>(c) & 0xc0) != 0x80;
+                               });
+                           return columns > 100 || line.text.contains('\t') ||
+                                  line.text.ends_with(' ');
+                       }) == "");
+}
+
+TEST_CASE("every note of work to be done says what kind it is") {
+    static const std::regex todo(R"(.*\b(TODO|FIXME|XXX|HACK)\b.*)");
+    static const std::regex known(R"(.*\bTODO\((perf|kernel-version|test)\): .*)");
+    CHECK(broken_lines(sources_in(library), [](const Line& line) {
+              return std::regex_match(line.text, todo) && !std::regex_match(line.text, known);
+          }) == "");
+}
+
+TEST_CASE("trapline.hpp includes only headers that exist") {
+    const std::vector<Include> includes = includes_of("trapline.hpp");
+    CHECK(includes.size() > 5);
+    for (const Include& include : includes) {
+        CAPTURE(include.name);
+        CHECK(include.quoted);
+        CHECK(fs::exists(fs::path(TRAPLINE_SOURCE_DIR) / include.name));
+        CHECK_FALSE(include.name.contains("engines/"));
+    }
+}

@@ -1,0 +1,115 @@
+// What the conformance cases share: a case runs once an engine, and leaves nothing behind.
+#pragma once
+
+#include <cstddef>
+#include <span>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <trapline/trapline.hpp>
+
+#include "../support/engines.hpp"
+#include "../support/leaks.hpp"
+#include "../support/process.hpp"
+#include "../support/sockets.hpp"
+
+namespace trapline::test {
+
+using namespace std::chrono_literals;
+
+#if defined(__SANITIZE_ADDRESS__)
+inline constexpr bool sanitized = true;
+#elif defined(__has_feature)
+inline constexpr bool sanitized = __has_feature(address_sanitizer);
+#else
+inline constexpr bool sanitized = false;
+#endif
+
+using Names = std::vector<std::string>;
+
+/// Calls `body(options)` once an engine. Failures name the engine; leaks are failures.
+template <class Body>
+void each_engine(Body body) {
+    for (const EngineChoice& engine : engines()) {
+        INFO("engine: " << engine.name);
+        const LeakGuard guard;
+        body(engine.options);
+    }
+}
+
+/// Runs `main`, which returns a coroutine, on a fresh kernel of each engine, and shuts it down.
+template <class Main>
+void each_run(Main main) {
+    each_engine([&](const KernelOptions& options) {
+        Kernel kernel{options};
+        kernel.run(main);
+        kernel.shutdown();
+        CHECK(kernel.task_count() == 0);
+    });
+}
+
+/// Lets the others run `turns` times: long enough for a spawned task to block, and for what it
+/// started to be with the engine.
+inline Coro<void> let_others_run(int turns = 3) {
+    for (int turn = 0; turn < turns; ++turn)
+        co_await yield_now();
+}
+
+/// How far ahead a case puts a time that must not pass too early. On a busy machine it may all the
+/// same; then the case tries the next one.
+inline constexpr Duration leads[] = {1ms, 5ms, 25ms, 125ms, 625ms};
+
+inline Coro<void> sleep_forever() { co_await sleep(Duration::max()); }
+
+inline Coro<void> park_on(WaitQueue& queue) { co_await traps::Park{&queue}; }
+
+/// A semaphore that hands its permit over: who is woken has it.
+class Permits {
+public:
+    explicit Permits(std::size_t count) noexcept : free_(count) {}
+
+    Coro<void> acquire() {
+        if (free_ > 0)
+            --free_;
+        else
+            co_await traps::Park{&waiters_};
+    }
+    void release() noexcept {
+        if (waiters_.wake() == 0)
+            ++free_;
+    }
+    std::size_t free() const noexcept { return free_; }
+
+private:
+    std::size_t free_;
+    WaitQueue waiters_;
+};
+
+/// What the interrupt that ends `what` is, as its exact type's name; "none" if it ends without.
+template <detail::Body W>
+Coro<std::string> interrupt_of(W what) {
+    try {
+        co_await detail::begin(what);
+    } catch (const TaskCancelled&) {
+        co_return "TaskCancelled";
+    } catch (const TaskTimeout&) {
+        co_return "TaskTimeout";
+    } catch (const TimeoutCancellation&) {
+        co_return "TimeoutCancellation";
+    } catch (const Cancelled&) {
+        co_return "Cancelled";
+    }
+    co_return "none";
+}
+
+inline std::span<std::byte> bytes_of(std::string& text) {
+    return std::as_writable_bytes(std::span(text));
+}
+
+inline int error_of(const std::error_code& code) noexcept { return code.value(); }
+
+} // namespace trapline::test

@@ -1,0 +1,191 @@
+#include <trapline/kernel/descriptors.hpp>
+
+#include <algorithm>
+#include <array>
+#include <climits>
+#include <random>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+using namespace trapline;
+using Admission = Descriptors::Admission;
+
+namespace {
+
+template <class Request>
+Operation on(int fd) {
+    Request request{};
+    request.fd = fd;
+    Operation operation{};
+    operation.request = request;
+    return operation;
+}
+
+Operation read_of(int fd) { return on<traps::Recv>(fd); }
+Operation write_of(int fd) { return on<traps::Send>(fd); }
+Operation close_of(int fd) { return on<traps::Close>(fd); }
+
+/// Takes it out; answers the closers that may go now.
+std::vector<Operation*> leave(Descriptors& descriptors, Operation& operation) {
+    std::vector<Operation*> closers;
+    descriptors.leave(operation, [&](Operation& closer) { closers.push_back(&closer); });
+    return closers;
+}
+
+std::vector<Operation*> in_flight(Descriptors& descriptors, int fd) {
+    std::vector<Operation*> all;
+    descriptors.for_each_in_flight(fd, [&](Operation& operation) { all.push_back(&operation); });
+    return all;
+}
+
+} // namespace
+
+TEST_CASE("one reads while another writes, a second on the same side is busy") {
+    Descriptors d;
+    Operation reader = read_of(5);
+    Operation writer = write_of(5);
+    Operation second_reader = read_of(5);
+    Operation second_writer = write_of(5);
+    CHECK(d.enter(reader) == Admission::granted);
+    CHECK(d.enter(writer) == Admission::granted);
+    CHECK(d.enter(second_reader) == Admission::busy);
+    CHECK(d.enter(second_writer) == Admission::busy);
+    CHECK(leave(d, second_reader).empty()); // it was never in
+    CHECK(leave(d, reader).empty());
+    CHECK(d.enter(second_reader) == Admission::granted);
+    CHECK(d.enter(second_writer) == Admission::busy);
+    leave(d, writer);
+    leave(d, second_reader);
+}
+
+TEST_CASE("descriptors do not stand in each other's way") {
+    Descriptors d;
+    std::vector<Operation> operations;
+    for (int fd = 0; fd < 2000; fd += 37)
+        operations.push_back(read_of(fd));
+    for (Operation& operation : operations)
+        CHECK(d.enter(operation) == Admission::granted);
+    for (Operation& operation : operations)
+        leave(d, operation);
+}
+
+TEST_CASE("operations without a side run side by side") {
+    Descriptors d;
+    std::array<Operation, 3> operations{};
+    for (Operation& operation : operations) {
+        operation.request = traps::Read{.fd = 4, .data = nullptr, .size = 1, .offset = 0};
+        CHECK(d.enter(operation) == Admission::granted);
+    }
+    CHECK(in_flight(d, 4).size() == 3);
+    for (Operation& operation : operations)
+        leave(d, operation);
+    CHECK(in_flight(d, 4).empty());
+}
+
+TEST_CASE("a splice takes up both descriptors, or neither") {
+    Descriptors d;
+    Operation writer = write_of(8);
+    CHECK(d.enter(writer) == Admission::granted);
+    Operation splice{};
+    splice.request = traps::Splice{.from = 7, .to = 8, .size = 1, .flags = 0};
+    CHECK(d.enter(splice) == Admission::busy);
+    CHECK(in_flight(d, 7).empty());
+    leave(d, writer);
+    CHECK(d.enter(splice) == Admission::granted);
+    Operation reader = read_of(7);
+    CHECK(d.enter(reader) == Admission::busy);
+    Operation other_writer = write_of(8);
+    CHECK(d.enter(other_writer) == Admission::busy);
+    leave(d, splice);
+    CHECK(d.enter(reader) == Admission::granted);
+    leave(d, reader);
+}
+
+TEST_CASE("a splice may take both sides of one descriptor") {
+    Descriptors d;
+    Operation splice{};
+    splice.request = traps::Splice{.from = 7, .to = 7, .size = 1, .flags = 0};
+    CHECK(d.enter(splice) == Admission::granted);
+    Operation reader = read_of(7);
+    Operation writer = write_of(7);
+    CHECK(d.enter(reader) == Admission::busy);
+    CHECK(d.enter(writer) == Admission::busy);
+    leave(d, splice);
+    CHECK(d.enter(reader) == Admission::granted);
+    CHECK(d.enter(writer) == Admission::granted);
+    leave(d, reader);
+    leave(d, writer);
+}
+
+TEST_CASE("a close of an idle descriptor goes at once, and shuts the door until it is done") {
+    Descriptors d;
+    Operation close = close_of(5);
+    Operation reader = read_of(5);
+    Operation second_close = close_of(5);
+    CHECK(d.enter_closing(close, 5) == Admission::granted);
+    CHECK(d.enter(reader) == Admission::closing);
+    CHECK(d.enter_closing(second_close, 5) == Admission::closing);
+    d.closed(5);
+    CHECK(d.enter(reader) == Admission::granted); // the number may be in use anew
+    leave(d, reader);
+}
+
+TEST_CASE("a close waits for all that is in flight, and is let go by the last of them") {
+    Descriptors d;
+    Operation reader = read_of(5);
+    Operation writer = write_of(5);
+    Operation close = close_of(5);
+    CHECK(d.enter(reader) == Admission::granted);
+    CHECK(d.enter(writer) == Admission::granted);
+    CHECK(d.enter_closing(close, 5) == Admission::waits);
+    CHECK(in_flight(d, 5).size() == 2);
+    CHECK(leave(d, reader).empty());
+    CHECK(leave(d, writer) == std::vector<Operation*>{&close});
+    d.closed(5);
+}
+
+TEST_CASE("both ends of a splice may have a close that waits for it") {
+    Descriptors d;
+    Operation splice{};
+    splice.request = traps::Splice{.from = 7, .to = 8, .size = 1, .flags = 0};
+    Operation close_from = close_of(7);
+    Operation close_to = close_of(8);
+    CHECK(d.enter(splice) == Admission::granted);
+    CHECK(d.enter_closing(close_from, 7) == Admission::waits);
+    CHECK(d.enter_closing(close_to, 8) == Admission::waits);
+    CHECK(leave(d, splice) == std::vector<Operation*>{&close_from, &close_to});
+    d.closed(7);
+    d.closed(8);
+}
+
+TEST_CASE("numbers that no descriptor has pass: the engine says what is wrong with them") {
+    Descriptors d;
+    for (const int fd : {-1, INT_MIN, INT_MAX, 1 << 24}) {
+        Operation reader = read_of(fd);
+        Operation close = close_of(fd);
+        CHECK(d.enter(reader) == Admission::granted);
+        CHECK(leave(d, reader).empty());
+        CHECK(d.enter_closing(close, fd) == Admission::granted);
+        d.closed(fd);
+    }
+}
+
+TEST_CASE("operations may be taken out in any order") {
+    Descriptors d;
+    std::vector<Operation> operations(20);
+    for (Operation& operation : operations) {
+        operation.request = traps::Fsync{.fd = 3, .data_only = false};
+        CHECK(d.enter(operation) == Admission::granted);
+    }
+    std::vector<std::size_t> order;
+    for (std::size_t i = 0; i < operations.size(); ++i)
+        order.push_back(i);
+    std::shuffle(order.begin(), order.end(), std::mt19937{5});
+    for (std::size_t i : order) {
+        leave(d, operations[i]);
+        const auto left = in_flight(d, 3);
+        CHECK(std::find(left.begin(), left.end(), &operations[i]) == left.end());
+    }
+    CHECK(in_flight(d, 3).empty());
+}

@@ -1,0 +1,57 @@
+#include <trapline/kernel/engine.hpp>
+
+#include <cerrno>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+using namespace trapline;
+
+TEST_CASE("a list of operations is first in, first out") {
+    OperationList list;
+    Operation a{};
+    Operation b{};
+    CHECK(list.empty());
+    CHECK(list.pop() == nullptr);
+    list.push(a);
+    list.push(b);
+    CHECK_FALSE(list.empty());
+    CHECK(list.front() == &a);
+    CHECK(list.pop() == &a);
+    CHECK(list.pop() == &b);
+    CHECK(list.empty());
+    list.push(b);
+    list.push(a);
+    CHECK(list.pop() == &b);
+    CHECK(list.pop() == &a);
+}
+
+TEST_CASE("an operation is removed from wherever it stands") {
+    for (int removed = 0; removed < 3; ++removed) {
+        Operation operations[3]{};
+        OperationList list;
+        for (Operation& operation : operations)
+            list.push(operation);
+        CHECK(list.remove(operations[removed]));
+        CHECK_FALSE(list.remove(operations[removed]));
+        list.push(operations[removed]); // the end of the list is where it should be
+        std::vector<Operation*> left;
+        while (Operation* operation = list.pop())
+            left.push_back(operation);
+        REQUIRE(left.size() == 3);
+        CHECK(left.back() == &operations[removed]);
+    }
+}
+
+TEST_CASE("an operation was ended by a cancel if its result or what stopped it says so") {
+    Operation operation{};
+    CHECK_FALSE(operation.ended_by_cancel());
+    operation.result = -ECANCELED;
+    CHECK(operation.ended_by_cancel());
+    operation.result = 10;
+    CHECK_FALSE(operation.ended_by_cancel());
+    operation.stopped_by = ECANCELED;
+    CHECK(operation.ended_by_cancel());
+    operation.stopped_by = ECONNRESET;
+    CHECK_FALSE(operation.ended_by_cancel());
+}

@@ -1,0 +1,85 @@
+#include <trapline/kernel/tasks.hpp>
+
+#include <algorithm>
+#include <memory>
+#include <random>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <trapline/kernel/kernel.hpp>
+
+#include "manual_engine.hpp"
+
+using namespace trapline;
+
+namespace {
+
+Coro<void> nothing() { co_return; }
+
+/// Tasks with the kernel's part in place, that no kernel runs.
+struct Tasks {
+    Kernel kernel{manual()};
+    std::vector<Task<>> tasks;
+
+    explicit Tasks(int n) {
+        for (int i = 0; i < n; ++i) {
+            auto* cell = new detail::TaskCell<void>(nothing(), {});
+            ::new (cell->room()) TaskControl(kernel, *cell);
+            tasks.emplace_back(cell);
+        }
+    }
+
+    TaskRecord& operator[](std::size_t i) { return *tasks[i].record(); }
+};
+
+std::vector<TaskRecord*> newest_first(const TaskTable& table) {
+    std::vector<TaskRecord*> all;
+    for (TaskRecord* task = table.newest(); task; task = TaskTable::older(*task))
+        all.push_back(task);
+    return all;
+}
+
+} // namespace
+
+TEST_CASE("the ready queue is first in, first out, and makes tasks ready") {
+    Tasks tasks{3};
+    ReadyQueue queue;
+    CHECK(queue.empty());
+    for (std::size_t i = 0; i < 3; ++i)
+        queue.push(tasks[i]);
+    CHECK(tasks[0].state == TaskState::ready);
+    CHECK_FALSE(queue.empty());
+    CHECK(&queue.pop() == &tasks[0]);
+    queue.push(tasks[0]);
+    CHECK(&queue.pop() == &tasks[1]);
+    CHECK(&queue.pop() == &tasks[2]);
+    CHECK(&queue.pop() == &tasks[0]);
+    CHECK(queue.empty());
+    queue.push(tasks[1]);
+    CHECK_FALSE(queue.empty());
+    CHECK(&queue.pop() == &tasks[1]);
+    CHECK(queue.empty());
+}
+
+TEST_CASE("the table lists tasks newest first, whichever leave") {
+    Tasks tasks{20};
+    TaskTable table;
+    CHECK(table.empty());
+    std::vector<TaskRecord*> expected;
+    for (std::size_t i = 0; i < 20; ++i) {
+        table.insert(tasks[i]);
+        expected.insert(expected.begin(), &tasks[i]);
+    }
+    CHECK(table.size() == 20);
+    CHECK(newest_first(table) == expected);
+    std::mt19937 dice{3};
+    while (!expected.empty()) {
+        const std::size_t leaver = dice() % expected.size();
+        table.remove(*expected[leaver]);
+        expected.erase(expected.begin() + static_cast<std::ptrdiff_t>(leaver));
+        CHECK(newest_first(table) == expected);
+        CHECK(table.size() == expected.size());
+    }
+    CHECK(table.empty());
+}

@@ -1,0 +1,38 @@
+// The engine parameter: on what the conformance cases run. A new engine is one line here.
+#pragma once
+
+#include <string>
+#include <vector>
+
+#include <trapline/kernel/options.hpp>
+
+namespace trapline::test {
+
+struct EngineChoice {
+    std::string name;
+    KernelOptions options;
+};
+
+inline KernelOptions uring_in(UringOptions::Mode mode) {
+    return {.engine = "uring", .uring = {.mode = mode}};
+}
+
+/// A ring that is full all the time: two submissions, four completions, one taken off a turn.
+inline KernelOptions tiny_uring() {
+    return {.engine = "uring",
+            .uring = {.entries = 2, .completions = 4, .entries_min = 1, .reaped_max = 1}};
+}
+
+inline const std::vector<EngineChoice>& engines() {
+    using Mode = UringOptions::Mode;
+    static const std::vector<EngineChoice> all{
+        {"uring", {.engine = "uring"}},
+        {"uring, deferred", uring_in(Mode::deferred)},
+        {"uring, cooperative", uring_in(Mode::cooperative)},
+        {"uring, plain", uring_in(Mode::plain)},
+        {"uring, tiny", tiny_uring()},
+    };
+    return all;
+}
+
+} // namespace trapline::test

@@ -1,0 +1,133 @@
+#include <trapline/traps/frame.hpp>
+
+#include <stdexcept>
+#include <string_view>
+
+#include <doctest/doctest.h>
+
+#include <trapline/traps/calls.hpp>
+#include <trapline/traps/routine.hpp>
+
+using namespace trapline;
+using namespace std::chrono_literals;
+
+namespace {
+
+constexpr unsigned line_here(std::source_location at = std::source_location::current()) {
+    return at.line();
+}
+
+constexpr unsigned inner_line = line_here() + 2;
+Coro<void> inner() {
+    co_await sleep(1ms);
+    co_await yield_now();
+}
+
+constexpr unsigned middle_line = line_here() + 1;
+Coro<void> middle() { co_await inner(); }
+
+constexpr unsigned outer_line = line_here() + 1;
+Coro<void> outer() { co_await middle(); }
+
+constexpr unsigned failing_line = line_here() + 2;
+Coro<void> failing() {
+    co_await yield_now();
+    throw std::runtime_error("failed");
+}
+
+constexpr unsigned careful_line = line_here() + 3;
+Coro<void> careful(bool fails_again) {
+    try {
+        co_await failing();
+    } catch (const std::runtime_error&) {
+        if (!fails_again)
+            throw;
+    }
+    throw std::logic_error("another one");
+}
+
+bool ends_with(std::string_view text, std::string_view end) { return text.ends_with(end); }
+
+} // namespace
+
+TEST_CASE("where lists the await of each coroutine in the chain, innermost first") {
+    Routine<void> routine{outer()};
+    CHECK(routine.frame().where().empty());
+    routine.start();
+    AwaitChain chain = routine.frame().where();
+    REQUIRE(chain.size() == 3);
+    CHECK(chain[0].line() == inner_line);
+    CHECK(chain[1].line() == middle_line);
+    CHECK(chain[2].line() == outer_line);
+    CHECK(ends_with(chain[0].file_name(), "frame_test.cpp"));
+    CHECK(std::string_view(chain[1].function_name()).contains("middle"));
+
+    routine.send();
+    chain = routine.frame().where();
+    REQUIRE(chain.size() == 3);
+    CHECK(chain[0].line() == inner_line + 1);
+}
+
+TEST_CASE("a chain that shrinks again is seen as it is") {
+    const auto body = []() -> Coro<void> {
+        co_await middle();
+        co_await yield_now();
+    };
+    Routine<void> routine{body()};
+    routine.start();
+    CHECK(routine.frame().where().size() == 3);
+    routine.send();
+    routine.send();
+    CHECK(routine.frame().where().size() == 1);
+}
+
+TEST_CASE("the frame notes where an exception began, and keeps it while it passes outwards") {
+    const auto body = []() -> Coro<void> { co_await careful(false); };
+    Routine<void> routine{body()};
+    routine.start();
+    routine.send();
+    REQUIRE(routine.ended());
+    REQUIRE(routine.frame().failed_at);
+    const AwaitChain& chain = *routine.frame().failed_at;
+    REQUIRE(chain.size() == 3);
+    CHECK(chain[0].line() == failing_line);
+    CHECK(chain[1].line() == careful_line);
+    CHECK_THROWS_AS(routine.result(), std::runtime_error);
+}
+
+TEST_CASE("an exception that replaces another is noted where it began itself") {
+    Routine<void> routine{careful(true)};
+    routine.start();
+    routine.send();
+    REQUIRE(routine.frame().failed_at);
+    CHECK(routine.frame().failed_at->size() == 1);
+    CHECK(routine.frame().failed_at->front().line() == careful_line);
+    CHECK_THROWS_AS(routine.result(), std::logic_error);
+}
+
+TEST_CASE("interrupts leave no such note: they end tasks by design") {
+    Routine<void> routine{outer()};
+    routine.start();
+    routine.send({.interrupt = Interrupt::cancelled});
+    CHECK(routine.ended());
+    CHECK_FALSE(routine.frame().failed_at);
+}
+
+TEST_CASE("an interrupt carries the progress that was made") {
+    Routine<void> routine{outer()};
+    routine.start();
+    routine.send({.progress = 7, .interrupt = Interrupt::cancelled});
+    try {
+        routine.result();
+        FAIL("no interrupt");
+    } catch (const TaskCancelled& interrupt) {
+        CHECK(interrupt.progress() == 7);
+    }
+}
+
+TEST_CASE("the trap that was yielded stands in the frame") {
+    Routine<void> routine{outer()};
+    const Trap* trap = routine.start();
+    CHECK(trap == &routine.frame().trap);
+    CHECK(std::get<traps::Sleep>(routine.frame().trap).duration == 1ms);
+}

@@ -1,0 +1,117 @@
+#include <trapline/traps/thread.hpp>
+
+#include <atomic>
+#include <memory>
+#include <thread>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+using namespace trapline;
+
+namespace {
+
+struct Counter {
+    std::atomic<int> calls = 0;
+    Waker waker() {
+        return {[](void* self) noexcept { ++static_cast<Counter*>(self)->calls; }, this};
+    }
+};
+
+} // namespace
+
+TEST_CASE("a completion that came first is there, and nobody is called") {
+    ThreadCompletion done;
+    Counter counter;
+    CHECK_FALSE(done.completed());
+    done.complete(42);
+    CHECK(done.completed());
+    CHECK(done.value() == 42);
+    CHECK_FALSE(done.await(counter.waker()));
+    CHECK(counter.calls == 0);
+}
+
+TEST_CASE("a completion that is awaited calls the waker, once") {
+    ThreadCompletion done;
+    Counter counter;
+    CHECK(done.await(counter.waker()));
+    CHECK(counter.calls == 0);
+    done.complete(7);
+    CHECK(counter.calls == 1);
+    CHECK(done.value() == 7);
+}
+
+TEST_CASE("a waker that was forgotten is not called") {
+    ThreadCompletion done;
+    Counter counter;
+    CHECK(done.await(counter.waker()));
+    CHECK(done.forget());
+    done.complete();
+    CHECK(counter.calls == 0);
+    CHECK(done.completed());
+}
+
+TEST_CASE("what was completed cannot be forgotten any more, nor what nobody awaits") {
+    ThreadCompletion done;
+    Counter counter;
+    CHECK_FALSE(done.forget());
+    CHECK(done.await(counter.waker()));
+    done.complete();
+    CHECK_FALSE(done.forget());
+}
+
+TEST_CASE("after forgetting one may await again") {
+    ThreadCompletion done;
+    Counter first;
+    Counter second;
+    done.await(first.waker());
+    done.forget();
+    CHECK(done.await(second.waker()));
+    done.complete(1);
+    CHECK(first.calls == 0);
+    CHECK(second.calls == 1);
+}
+
+TEST_CASE("a thread's completion and the wait for it may cross: the value arrives exactly once") {
+    for (int round = 0; round < 200; ++round) {
+        ThreadCompletion done;
+        Counter counter;
+        std::atomic<bool> go = false;
+        std::thread other([&] {
+            while (!go) {}
+            done.complete(round);
+        });
+        go = true;
+        const bool called_later = done.await(counter.waker());
+        other.join();
+        CHECK(counter.calls == (called_later ? 1 : 0));
+        CHECK(done.value() == round);
+    }
+}
+
+TEST_CASE("a thread's completion and forgetting may cross: either is called or forgotten") {
+    for (int round = 0; round < 200; ++round) {
+        ThreadCompletion done;
+        Counter counter;
+        done.await(counter.waker());
+        std::atomic<bool> go = false;
+        std::thread other([&] {
+            while (!go) {}
+            done.complete();
+        });
+        go = true;
+        const bool forgotten = done.forget();
+        other.join();
+        CHECK(counter.calls == (forgotten ? 0 : 1));
+    }
+}
+
+TEST_CASE("the waker may destroy the completion") {
+    auto done = std::make_unique<ThreadCompletion>();
+    done->await({[](void* owner) noexcept {
+                     static_cast<std::unique_ptr<ThreadCompletion>*>(owner)->reset();
+                 },
+                 &done});
+    done->complete(1);
+    CHECK_FALSE(done);
+}

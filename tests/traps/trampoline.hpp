@@ -1,0 +1,17 @@
+// Coroutines in two object files, one of them compiled with TRAPLINE_TRAMPOLINE, that await each
+// other.
+#pragma once
+
+#include <trapline/traps/coro.hpp>
+
+namespace trapline {
+
+/// `depth` awaits deep, in turns of both kinds; fails at the bottom if `fails`.
+Coro<int> by_trampoline(int depth, bool fails = false);
+Coro<int> by_transfer(int depth, bool fails = false);
+
+/// Awaits one of the other kind `n` times.
+Coro<long> sum_by_trampoline(int n);
+Coro<long> sum_by_transfer(int n);
+
+} // namespace trapline
