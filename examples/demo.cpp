@@ -43,11 +43,13 @@ Coro<void> launch_site() {
     rockets.push_back(co_await spawn(countdown("Ariane", 5, 0, tick)));
     rockets.push_back(co_await spawn(countdown("Soyuz", 3, 2, tick)));
     rockets.push_back(co_await spawn(countdown("Falcon", 4, 1, tick)));
-    for (const Task<Duration>& rocket : rockets) co_await rocket.join();
+    for (const Task<Duration>& rocket : rockets)
+        co_await rocket.join();
 }
 
 Coro<void> serve(TcpListener& listener) {
-    for (;;) co_await spawn(echo(co_await listener.accept()));
+    for (;;)
+        co_await spawn(echo(co_await listener.accept()));
 }
 
 Coro<void> client(SocketAddress server, unsigned number) {
@@ -60,7 +62,8 @@ Coro<void> server_and_clients() {
     std::vector<Task<void>> running;
     for (unsigned number = 0; number < clients; ++number)
         running.push_back(co_await spawn(client(listener.local_address(), number)));
-    for (const Task<void>& task : running) co_await task.join();
+    for (const Task<void>& task : running)
+        co_await task.join();
     co_await serving.cancel();
 }
 
@@ -92,7 +95,8 @@ Outcome countdown_by_hand() {
         TimePoint time{};
         Routine<Duration> routine{countdown(rocket, count, delay, tick)};
         for (const Trap* trap = routine.start(); trap; trap = routine.send(Reply::time(time))) {
-            if (const auto* sleep = std::get_if<traps::Sleep>(trap)) time += sleep->duration;
+            if (const auto* sleep = std::get_if<traps::Sleep>(trap))
+                time += sleep->duration;
             ++outcome.traps;
         }
         if (routine.result() != (count + delay) * tick)
@@ -119,9 +123,11 @@ std::optional<Reply> try_now(const traps::IoRequest& request, std::size_t& done)
     } else {
         return Reply{-ENOSYS};
     }
-    if (result < 0) return errno == EAGAIN ? std::nullopt : std::optional(reply(-1));
+    if (result < 0)
+        return errno == EAGAIN ? std::nullopt : std::optional(reply(-1));
     done += static_cast<std::size_t>(result);
-    if (result > 0 && done < wanted) return std::nullopt;
+    if (result > 0 && done < wanted)
+        return std::nullopt;
     return Reply{static_cast<std::int64_t>(done)};
 }
 
@@ -143,22 +149,26 @@ Outcome echo_by_hand() {
             std::make_unique<End>(exchange({Descriptor{pair[1]}, {}}, number, share(number))));
     }
     Outcome outcome{.system_calls = 0};
-    for (const auto& end : ends) end->trap = end->routine.start();
+    for (const auto& end : ends)
+        end->trap = end->routine.start();
     for (std::size_t running = ends.size(); running > 0;) {
         running = 0;
         for (const auto& end : ends) {
-            if (!end->trap) continue;
+            if (!end->trap)
+                continue;
             ++running;
             ++*outcome.system_calls;
             const auto* io = std::get_if<traps::Io>(end->trap);
             const auto reply = io ? try_now(io->request, end->done) : Reply{-ENOSYS};
-            if (!reply) continue;
+            if (!reply)
+                continue;
             ++outcome.traps;
             end->done = 0;
             end->trap = end->routine.send(*reply);
         }
     }
-    for (const auto& end : ends) end->routine.result();
+    for (const auto& end : ends)
+        end->routine.result();
     return outcome;
 }
 

@@ -10,7 +10,8 @@
 using namespace trapline;
 
 Coro<void> serve(TcpListener& listener) {
-    for (;;) co_await spawn(echo(co_await listener.accept()));
+    for (;;)
+        co_await spawn(echo(co_await listener.accept()));
 }
 
 Coro<void> server(SocketAddress at) {

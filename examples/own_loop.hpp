@@ -32,7 +32,8 @@ public:
             answer(*next.routine, next.routine->send(trapline::Reply::time(time())));
         }
         std::vector<T> results;
-        for (const auto& routine : routines_) results.push_back(routine->result());
+        for (const auto& routine : routines_)
+            results.push_back(routine->result());
         return results;
     }
 

@@ -15,7 +15,8 @@ inline trapline::Coro<trapline::Duration> countdown(std::string rocket, int coun
     const trapline::TimePoint start = co_await trapline::now();
     co_await trapline::sleep(delay * tick);
     for (int left = count; left > 0; --left) {
-        if (aloud) std::printf("%s: %d\n", rocket.c_str(), left);
+        if (aloud)
+            std::printf("%s: %d\n", rocket.c_str(), left);
         co_await trapline::sleep(tick);
     }
     const trapline::Duration waited = co_await trapline::now() - start;

@@ -20,7 +20,8 @@ namespace {
 
 /// A NUL would end the text early for the system, and hide what stands behind it.
 void refuse_nul(std::string_view text) {
-    if (text.contains('\0')) refuse(text, "it holds a NUL");
+    if (text.contains('\0'))
+        refuse(text, "it holds a NUL");
 }
 
 std::uint16_t parse_port(std::string_view digits, std::string_view whole) {
@@ -36,14 +37,19 @@ std::uint16_t parse_port(std::string_view digits, std::string_view whole) {
 
 SocketAddress SocketAddress::parse(std::string_view text) {
     constexpr std::string_view unix_prefix = "unix:";
-    if (text.starts_with(unix_prefix)) return unix_path(text.substr(unix_prefix.size()));
-    if (text.starts_with('/')) return unix_path(text);
+    if (text.starts_with(unix_prefix))
+        return unix_path(text.substr(unix_prefix.size()));
+    if (text.starts_with('/'))
+        return unix_path(text);
     const bool bracketed = text.starts_with('[');
     const std::size_t colon = bracketed ? text.find("]:") : text.rfind(':');
-    if (colon == text.npos) refuse(text, "expected 1.2.3.4:port, [::1]:port or unix:path");
-    if (bracketed) return ipv6(text.substr(1, colon - 1), parse_port(text.substr(colon + 2), text));
+    if (colon == text.npos)
+        refuse(text, "expected 1.2.3.4:port, [::1]:port or unix:path");
+    if (bracketed)
+        return ipv6(text.substr(1, colon - 1), parse_port(text.substr(colon + 2), text));
     const std::string_view host = text.substr(0, colon);
-    if (host.contains(':')) refuse(text, "an IPv6 address stands in brackets, as in [::1]:80");
+    if (host.contains(':'))
+        refuse(text, "an IPv6 address stands in brackets, as in [::1]:80");
     return ipv4(host, parse_port(text.substr(colon + 1), text));
 }
 
@@ -83,7 +89,8 @@ SocketAddress SocketAddress::unix_path(std::string_view path) {
     SocketAddress result;
     result.storage_.local = {};
     result.storage_.local.sun_family = AF_UNIX;
-    if (path.empty()) refuse(path, "the path is empty");
+    if (path.empty())
+        refuse(path, "the path is empty");
     refuse_nul(path);
     if (path.size() >= sizeof result.storage_.local.sun_path)
         refuse(path, "the path is longer than the 107 bytes that a socket's may have");
@@ -95,7 +102,8 @@ SocketAddress SocketAddress::unix_path(std::string_view path) {
 SocketAddress SocketAddress::from(const sockaddr* address, socklen_t length) noexcept {
     SocketAddress result;
     result.length_ = std::min<socklen_t>(length, sizeof result.storage_);
-    if (result.length_ > 0) std::memcpy(&result.storage_, address, result.length_);
+    if (result.length_ > 0)
+        std::memcpy(&result.storage_, address, result.length_);
     return result;
 }
 
@@ -134,7 +142,8 @@ std::string SocketAddress::to_string() const {
 }
 
 bool operator==(const SocketAddress& a, const SocketAddress& b) noexcept {
-    if (a.family() != b.family()) return false;
+    if (a.family() != b.family())
+        return false;
     switch (a.family()) {
     case AF_INET: // the padding behind the address says nothing
         return a.storage_.v4.sin_port == b.storage_.v4.sin_port &&

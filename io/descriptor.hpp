@@ -20,7 +20,8 @@ public:
         return *this;
     }
     ~Descriptor() {
-        if (fd_ >= 0) ::close(fd_);
+        if (fd_ >= 0)
+            ::close(fd_);
     }
 
     /// -1 when it holds none.

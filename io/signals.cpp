@@ -18,7 +18,8 @@ SignalSet::SignalSet(std::initializer_list<int> signals) {
             detail::raise_error(errno, "signal " + std::to_string(signal));
     }
     descriptor_ = Descriptor{signalfd(-1, &set, SFD_NONBLOCK | SFD_CLOEXEC)};
-    if (!descriptor_) detail::raise_error(errno, "signalfd");
+    if (!descriptor_)
+        detail::raise_error(errno, "signalfd");
     if (const int error = pthread_sigmask(SIG_BLOCK, &set, &previous_mask_))
         detail::raise_error(error, "pthread_sigmask");
 }
@@ -29,10 +30,12 @@ Coro<int> SignalSet::next() {
     for (;;) {
         // Waiting takes no signal away; the read that follows does not wait.
         const auto ready = co_await traps::read_wait(descriptor_.get());
-        if (!ready) detail::raise_error(ready.error().value(), "wait for a signal");
+        if (!ready)
+            detail::raise_error(ready.error().value(), "wait for a signal");
         signalfd_siginfo info{};
         const ssize_t got = ::read(descriptor_.get(), &info, sizeof info);
-        if (got == static_cast<ssize_t>(sizeof info)) co_return static_cast<int>(info.ssi_signo);
+        if (got == static_cast<ssize_t>(sizeof info))
+            co_return static_cast<int>(info.ssi_signo);
         if (got < 0 && errno != EAGAIN && errno != EINTR)
             detail::raise_error(errno, "read of a signal");
     }

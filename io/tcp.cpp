@@ -9,16 +9,20 @@ namespace {
 /// Throws what a trap call answered, if that was an error.
 template <class T>
 T need(std::expected<T, std::error_code> answer, const std::string& what) {
-    if (!answer) throw std::system_error(answer.error(), what);
-    if constexpr (!std::is_void_v<T>) return *answer;
+    if (!answer)
+        throw std::system_error(answer.error(), what);
+    if constexpr (!std::is_void_v<T>)
+        return *answer;
 }
 
 } // namespace
 
 void detail::CloseAwaiter::await_resume() {
-    if (!asked_) return;
+    if (!asked_)
+        return;
     const Reply& answer = reply();
-    if (answer.failed()) raise_error(answer.error(), what_ + address_.to_string());
+    if (answer.failed())
+        raise_error(answer.error(), what_ + address_.to_string());
 }
 
 // --- TcpStream -----------------------------------------------------------------------------
@@ -56,7 +60,8 @@ void TcpStream::SendAll::raise_short(std::size_t sent) const {
 
 Coro<void> TcpStream::shutdown(int how) {
     const auto answer = co_await traps::shutdown(fd(), how);
-    if (!answer) raise(answer.error().value(), "shutdown of stream to ");
+    if (!answer)
+        raise(answer.error().value(), "shutdown of stream to ");
 }
 
 SocketAddress TcpStream::local_address() const {

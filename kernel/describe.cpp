@@ -35,7 +35,8 @@ std::string Kernel::describe_deadlock() const {
 }
 
 void Kernel::log(std::string_view line) const {
-    if (log_) return log_(line);
+    if (log_)
+        return log_(line);
     std::fprintf(stderr, "trapline: %.*s\n", static_cast<int>(line.size()), line.data());
 }
 

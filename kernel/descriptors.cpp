@@ -57,24 +57,32 @@ Descriptors::Admission Descriptors::enter_other(Operation& operation) noexcept {
     operation.links[0].operation = operation.links[1].operation = nullptr;
     const auto known = [](int fd) { return fd >= 0 && fd < descriptor_max; };
     for (const traps::DescriptorUse& use : {uses.first, uses.second}) {
-        if (!known(use.fd)) continue; // none, or the engine says EBADF
+        if (!known(use.fd))
+            continue; // none, or the engine says EBADF
         Entry* at = entry(use.fd);
-        if (!at) return Admission::no_memory;
-        if (at->closer) return Admission::closing;
+        if (!at)
+            return Admission::no_memory;
+        if (at->closer)
+            return Admission::closing;
         if (use.side != traps::Side::none && at->on(use.side))
             return Admission::busy;
     }
-    if (known(uses.first.fd)) link(operation, operation.links[0], uses.first);
-    if (known(uses.second.fd)) link(operation, operation.links[1], uses.second);
+    if (known(uses.first.fd))
+        link(operation, operation.links[0], uses.first);
+    if (known(uses.second.fd))
+        link(operation, operation.links[1], uses.second);
     return Admission::granted;
 }
 
 Descriptors::Admission Descriptors::enter_closing(Operation& operation, int fd) noexcept {
     operation.links[0].operation = operation.links[1].operation = nullptr;
-    if (fd < 0 || fd >= descriptor_max) return Admission::granted;
+    if (fd < 0 || fd >= descriptor_max)
+        return Admission::granted;
     Entry* at = entry(fd);
-    if (!at) return Admission::no_memory;
-    if (at->closer) return Admission::closing;
+    if (!at)
+        return Admission::no_memory;
+    if (at->closer)
+        return Admission::closing;
     at->closer = &operation;
     return at->in_use() ? Admission::waits : Admission::granted;
 }

@@ -32,7 +32,8 @@ void Kernel::terminate(TaskRecord& task) noexcept {
 /// Destroys a task that is parked for good. Its destructors run, its joiners see it cancelled.
 void Kernel::abandon(TaskRecord& task) noexcept {
     timers_.drop(control(task).limit);
-    if (is_parked(task)) control(task).node.unlink();
+    if (is_parked(task))
+        control(task).node.unlink();
     task.abandon();
     task.failure = std::make_exception_ptr(TaskCancelled{});
     task.cancelled = true;
@@ -92,13 +93,15 @@ void Kernel::serve_world(bool may_wait) {
     if (may_wait || awaited_ != 0) {
         OperationList completed;
         engine_->wait(may_wait ? timers_.next() : TimePoint::min(), completed);
-        while (Operation* operation = completed.pop()) complete(*operation);
+        while (Operation* operation = completed.pop())
+            complete(*operation);
     }
     if (inbox_.load(std::memory_order_relaxed)) [[unlikely]]
         empty_inbox();
     if (!timers_.empty()) {
         const TimePoint now = read_clock();
-        while (Timer* timer = timers_.pop(now)) timer_fired(static_cast<TaskTimer&>(*timer));
+        while (Timer* timer = timers_.pop(now))
+            timer_fired(static_cast<TaskTimer&>(*timer));
     }
 }
 
@@ -202,9 +205,12 @@ Kernel::Answer Kernel::sleep_until(TaskRecord& task, TimePoint time) noexcept {
 }
 
 Kernel::Answer Kernel::join(TaskRecord& task, TaskRecord& joined) noexcept {
-    if (joined.state == TaskState::terminated) return reply_now(task, {});
-    if (&joined == &task) return reply_now(task, {-EDEADLK});
-    if (control(joined).kernel != this) return reply_now(task, {-EXDEV});
+    if (joined.state == TaskState::terminated)
+        return reply_now(task, {});
+    if (&joined == &task)
+        return reply_now(task, {-EDEADLK});
+    if (control(joined).kernel != this)
+        return reply_now(task, {-EXDEV});
     return park(task, joined.joiners);
 }
 
@@ -220,21 +226,25 @@ Kernel::Answer Kernel::park(TaskRecord& task, WaitQueue& queue) noexcept {
 
 Kernel::Answer Kernel::cancel(TaskRecord& task, const traps::Cancel& trap) noexcept {
     TaskRecord& target = *trap.task;
-    if (&target == &task) return reply_now(task, {-EDEADLK});
+    if (&target == &task)
+        return reply_now(task, {-EDEADLK});
     if (target.state == TaskState::terminated)
         return reply_now(task, {static_cast<std::int64_t>(traps::Delivery::over)});
-    if (control(target).kernel != this) return reply_now(task, {-EXDEV});
+    if (control(target).kernel != this)
+        return reply_now(task, {-EXDEV});
     return reply_now(task, {static_cast<std::int64_t>(send_cancel(target))});
 }
 
 Kernel::Answer Kernel::await_thread(TaskRecord& task, ThreadCompletion& completion) noexcept {
-    if (completion.completed()) return reply_now(task, {completion.value()});
+    if (completion.completed())
+        return reply_now(task, {completion.value()});
     if (may_take_interrupt(task)) [[unlikely]]
         return reply_pending(task);
     // Blocked before the other thread can see it: it may complete at any moment from here.
     task.state = TaskState::blocked;
     ++awaited_;
-    if (completion.await({&Kernel::wake_from_thread, &task})) return Answer::later;
+    if (completion.await({&Kernel::wake_from_thread, &task}))
+        return Answer::later;
     --awaited_;
     task.state = TaskState::running;
     return reply_now(task, {completion.value()});

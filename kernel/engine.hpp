@@ -71,7 +71,8 @@ public:
         Operation* operation = first_;
         if (operation) {
             first_ = operation->next;
-            if (!first_) last_ = nullptr;
+            if (!first_)
+                last_ = nullptr;
         }
         return operation;
     }

@@ -30,7 +30,8 @@ Kernel::Answer Kernel::reply_pending(TaskRecord& task) noexcept {
 /// Ends what the task is blocked in, if that can be. An I/O operation is asked to end, and the
 /// task waits until it has.
 void Kernel::interrupt_if_blocked(TaskRecord& task) noexcept {
-    if (task.state != TaskState::blocked || !may_take_interrupt(task)) return;
+    if (task.state != TaskState::blocked || !may_take_interrupt(task))
+        return;
     const Trap& trap = task.frame.trap;
     TaskControl& own = control(task);
     if (is_asleep(task)) {
@@ -38,7 +39,8 @@ void Kernel::interrupt_if_blocked(TaskRecord& task) noexcept {
     } else if (is_parked(task)) {
         own.node.unlink();
     } else if (const auto* thread = std::get_if<traps::AwaitThread>(&trap)) {
-        if (!thread->completion->forget()) return; // completed this moment: the value is on its way
+        if (!thread->completion->forget())
+            return; // completed this moment: the value is on its way
         --awaited_;
     } else {
         if (traps::interruptible(own.operation.request) &&
@@ -94,21 +96,29 @@ Kernel::Answer Kernel::unset_timeout(TaskRecord& task, TimePoint previous) noexc
             task.interrupt_pending = false;
         }
     }
+    // The one before may have run out inside of this scope: then what stood before that.
+    for (const TimeLimit* at = task.frame.limit; at; at = at->outer) {
+        if (at->ran_out && at->sooner && at->deadline == previous)
+            previous = at->previous;
+    }
     if (own.deadline() != previous) {
         timers_.drop(own.limit);
-        if (previous != never) timers_.set(own.limit, previous);
+        if (previous != never)
+            timers_.set(own.limit, previous);
     }
     return reply_now(task, {});
 }
 
 /// Whether the scope with the limit `inner` lies inside of the one with `outer`. A scope that is
-/// being entered is not in the chain yet: it lies inside of all.
+/// being entered is not in the chain yet: no other lies inside of it.
 static bool lies_inside(const TaskRecord& task, TimePoint inner, TimePoint outer) noexcept {
+    bool inside = false;
     for (const TimeLimit* limit = task.frame.limit; limit; limit = limit->outer) {
-        if (limit->sooner && limit->deadline == outer)
-            return false;
-        if (limit->sooner && limit->deadline == inner)
-            return true;
+        if (!limit->sooner)
+            continue;
+        if (limit->deadline == outer)
+            return inside;
+        inside = inside || limit->deadline == inner;
     }
     return false;
 }
@@ -117,13 +127,19 @@ void Kernel::limit_ran_out(TaskRecord& task, TimePoint deadline) noexcept {
     TaskControl& own = control(task);
     // The next one outwards is in force now.
     TimePoint outer = never;
-    for (const TimeLimit* limit = task.frame.limit; limit; limit = limit->outer) {
-        if (limit->sooner && !limit->disarmed && limit->deadline > deadline)
+    for (TimeLimit* limit = task.frame.limit; limit; limit = limit->outer) {
+        if (!limit->sooner || limit->disarmed)
+            continue;
+        if (limit->deadline > deadline)
             outer = std::min(outer, limit->deadline);
+        if (limit->deadline == deadline)
+            limit->ran_out = true;
     }
-    if (outer != never) timers_.set(own.limit, outer);
+    if (outer != never)
+        timers_.set(own.limit, outer);
 
-    if (own.pending == Interrupt::cancelled) return;
+    if (own.pending == Interrupt::cancelled)
+        return;
     if (own.pending == Interrupt::timed_out && !lies_inside(task, own.pending_deadline, deadline))
         return; // the outer one of two that wait to be delivered is the one to report
     own.pending = Interrupt::timed_out;

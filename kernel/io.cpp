@@ -81,7 +81,8 @@ Kernel::Answer Kernel::start_closing(TaskRecord& task, int fd) noexcept {
     task.state = TaskState::blocked;
     ++awaited_;
     descriptors_.for_each_in_flight(fd, [this](Operation& other) {
-        if (!std::exchange(other.cancel_requested, true)) engine_->cancel(other);
+        if (!std::exchange(other.cancel_requested, true))
+            engine_->cancel(other);
     });
     return Answer::later;
 }

@@ -34,10 +34,13 @@ void ignore_sigpipe_if_default() {
 }
 
 std::unique_ptr<Engine> make_engine(const KernelOptions& options) {
-    if (options.make_engine) return options.make_engine();
+    if (options.make_engine)
+        return options.make_engine();
     std::string name = options.engine;
-    if (const char* chosen = std::getenv("TRAPLINE_ENGINE"); name.empty() && chosen) name = chosen;
-    if (name.empty() || name == "uring") return make_uring_engine(options.uring);
+    if (const char* chosen = std::getenv("TRAPLINE_ENGINE"); name.empty() && chosen)
+        name = chosen;
+    if (name.empty() || name == "uring")
+        return make_uring_engine(options.uring);
     throw std::invalid_argument("there is no engine named '" + name + "'; there is 'uring'");
 }
 
@@ -45,8 +48,10 @@ std::unique_ptr<Engine> make_engine(const KernelOptions& options) {
 
 Kernel::Kernel(KernelOptions options)
     : engine_(make_engine(options)), observer_(options.observer), log_(std::move(options.log)) {
-    if (options.shuffle_seed) shuffler_ = std::make_unique<std::mt19937_64>(*options.shuffle_seed);
-    if (options.ignore_sigpipe) ignore_sigpipe_if_default();
+    if (options.shuffle_seed)
+        shuffler_ = std::make_unique<std::mt19937_64>(*options.shuffle_seed);
+    if (options.ignore_sigpipe)
+        ignore_sigpipe_if_default();
 }
 
 Kernel::~Kernel() {
@@ -56,7 +61,8 @@ Kernel::~Kernel() {
         log(failure.what());
         std::abort(); // tasks are left that use this kernel
     }
-    while (threads_inside_.load(std::memory_order_acquire) != 0) std::this_thread::yield();
+    while (threads_inside_.load(std::memory_order_acquire) != 0)
+        std::this_thread::yield();
 }
 
 Kernel::Counters Kernel::counters() const noexcept {
@@ -66,7 +72,8 @@ Kernel::Counters Kernel::counters() const noexcept {
 // --- running -------------------------------------------------------------------------------
 
 void Kernel::check_may_run() const {
-    if (shut_down_) throw std::logic_error("the kernel was shut down");
+    if (shut_down_)
+        throw std::logic_error("the kernel was shut down");
     if (running_kernel)
         throw std::logic_error("run() within a running kernel: await or spawn instead");
     if (thread_ != std::this_thread::get_id())
@@ -114,7 +121,8 @@ void Kernel::wake_from_thread(void* context) noexcept {
         control(task).next = first;
     } while (!kernel.inbox_.compare_exchange_weak(first, &task, std::memory_order_release,
                                                   std::memory_order_relaxed));
-    if (!first) kernel.engine_->interrupt();
+    if (!first)
+        kernel.engine_->interrupt();
     kernel.threads_inside_.fetch_sub(1, std::memory_order_release);
 }
 
@@ -137,8 +145,10 @@ void Kernel::empty_inbox() noexcept {
 // --- shutdown ------------------------------------------------------------------------------
 
 void Kernel::shutdown() {
-    if (tasks_.empty()) shut_down_ = true;
-    if (shut_down_) return;
+    if (tasks_.empty())
+        shut_down_ = true;
+    if (shut_down_)
+        return;
     check_may_run();
     const Running running{this};
     std::uint64_t cancelled_up_to = 0;
@@ -146,7 +156,8 @@ void Kernel::shutdown() {
         // Those that cleanup spawns are cancelled, too.
         if (last_id_ != cancelled_up_to) {
             for (TaskRecord* task = tasks_.newest(); task; task = TaskTable::older(*task)) {
-                if (std::exchange(control(*task).shutdown_sent, true)) continue;
+                if (std::exchange(control(*task).shutdown_sent, true))
+                    continue;
                 control(*task).cancel_sent = false; // it may have survived an earlier one
                 send_cancel(*task);
             }

@@ -167,7 +167,7 @@ private:
     /// What will come from outside: operations in flight, Closes that wait for such, and tasks
     /// that another thread will wake.
     std::uint64_t awaited_ = 0;
-    TimePoint now_{};                ///< when the clock was last read
+    TimePoint now_{}; ///< when the clock was last read
     std::uint64_t traps_ = 0;
     std::uint64_t turns_ = 0;
     std::uint64_t last_id_ = 0;

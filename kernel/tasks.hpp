@@ -110,7 +110,8 @@ public:
 
     void insert(TaskRecord& task) noexcept {
         control(task).older = newest_;
-        if (newest_) control(*newest_).newer = &task;
+        if (newest_)
+            control(*newest_).newer = &task;
         newest_ = &task;
         ++size_;
     }
@@ -118,7 +119,8 @@ public:
     void remove(TaskRecord& task) noexcept {
         TaskControl& own = control(task);
         (own.newer ? control(*own.newer).older : newest_) = own.older;
-        if (own.older) control(*own.older).newer = own.newer;
+        if (own.older)
+            control(*own.older).newer = own.newer;
         --size_;
     }
 

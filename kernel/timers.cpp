@@ -15,7 +15,8 @@ void TimerQueue::place_due(Timer& timer) noexcept {
     // Nearly always the latest so far. Behind those of the same time, so that they keep their
     // order.
     Timer* before = due_.last;
-    while (before && before->time_ > timer.time_) before = before->previous_;
+    while (before && before->time_ > timer.time_)
+        before = before->previous_;
     timer.level_ = due_level;
     timer.previous_ = before;
     timer.next_ = before ? before->next_ : due_.first;
@@ -24,8 +25,10 @@ void TimerQueue::place_due(Timer& timer) noexcept {
 }
 
 TimePoint TimerQueue::next() noexcept {
-    if (size_ == 0) return never;
-    if (bound_known_) return bound_;
+    if (size_ == 0)
+        return never;
+    if (bound_known_)
+        return bound_;
     if (due_.first) {
         bound_ = due_.first->time_;
     } else {
@@ -71,7 +74,8 @@ Timer* TimerQueue::pop_due(TimePoint now) noexcept {
         }
         Timer* timer = wheel_[level][slot].first;
         if (!timer->next_) {
-            if (timer->time_ > now) return nullptr;
+            if (timer->time_ > now)
+                return nullptr;
             unlink(*timer);
             return timer;
         }

@@ -50,7 +50,8 @@ public:
 
     /// Harmless when the timer is not set.
     void drop(Timer& timer) noexcept {
-        if (timer.set()) unlink(timer);
+        if (timer.set())
+            unlink(timer);
     }
 
     /// No timer is due before this; `never` when there is none.
@@ -127,20 +128,23 @@ inline void TimerQueue::place(Timer& timer) noexcept {
 inline void TimerQueue::set(Timer& timer, TimePoint time) noexcept {
     timer.time_ = time;
     ++size_;
-    if (time < bound_) bound_ = time;
+    if (time < bound_)
+        bound_ = time;
     place(timer);
 }
 
 inline void TimerQueue::clear_slot(unsigned level, unsigned slot) noexcept {
     used_slots_[level] &= ~(std::uint64_t{1} << slot);
-    if (used_slots_[level] == 0) used_levels_ &= ~(1u << level);
+    if (used_slots_[level] == 0)
+        used_levels_ &= ~(1u << level);
 }
 
 inline void TimerQueue::unlink(Timer& timer) noexcept {
     List& list = list_of(timer);
     (timer.previous_ ? timer.previous_->next_ : list.first) = timer.next_;
     (timer.next_ ? timer.next_->previous_ : list.last) = timer.previous_;
-    if (!list.first && timer.level_ != due_level) clear_slot(timer.level_, timer.slot_);
+    if (!list.first && timer.level_ != due_level)
+        clear_slot(timer.level_, timer.slot_);
     timer.level_ = Timer::unset;
     --size_;
 }

@@ -11,7 +11,8 @@ void LimitScope::enter(TrapFrame& frame, TimePoint previous) noexcept {
 }
 
 void LimitScope::leave() noexcept {
-    if (frame_) frame_->limit = limit_.outer;
+    if (frame_)
+        frame_->limit = limit_.outer;
     frame_ = nullptr;
 }
 

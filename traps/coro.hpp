@@ -154,7 +154,8 @@ public:
 
     /// For drivers: destroys the coroutine.
     void reset() noexcept {
-        if (handle_) std::exchange(handle_, nullptr).destroy();
+        if (handle_)
+            std::exchange(handle_, nullptr).destroy();
     }
 
 private:

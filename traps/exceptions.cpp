@@ -20,13 +20,16 @@ bool is_interrupt(const std::exception_ptr& failure) noexcept {
 
 std::string describe(const std::source_location& at) {
     std::string_view file = at.file_name();
-    if (file.empty()) return "the start";
-    if (const auto slash = file.rfind('/'); slash != file.npos) file.remove_prefix(slash + 1);
+    if (file.empty())
+        return "the start";
+    if (const auto slash = file.rfind('/'); slash != file.npos)
+        file.remove_prefix(slash + 1);
     return std::string(file) + ":" + std::to_string(at.line()) + " (" + at.function_name() + ")";
 }
 
 std::string message_of(const std::exception_ptr& failure) {
-    if (!failure) return "no exception";
+    if (!failure)
+        return "no exception";
     try {
         std::rethrow_exception(failure);
     } catch (const std::exception& e) {
@@ -36,7 +39,8 @@ std::string message_of(const std::exception_ptr& failure) {
     } catch (...) {
         int status = 0;
         const std::type_info* type = abi::__cxa_current_exception_type();
-        if (!type) return "an exception that is not a C++ one";
+        if (!type)
+            return "an exception that is not a C++ one";
         char* readable = abi::__cxa_demangle(type->name(), nullptr, nullptr, &status);
         std::string name = status == 0 ? readable : type->name();
         std::free(readable);

@@ -12,7 +12,8 @@ namespace {
 
 AwaitChain chain_from(const detail::PromiseBase* promise) {
     AwaitChain chain;
-    for (; promise; promise = promise->parent) chain.push_back(promise->where);
+    for (; promise; promise = promise->parent)
+        chain.push_back(promise->where);
     return chain;
 }
 
@@ -24,11 +25,13 @@ namespace detail {
 
 void PromiseBase::note_failure() noexcept {
     // An interrupt ends tasks by design, often thousands at once: where it struck is no news.
-    if (!frame || frame->reply.interrupt != Interrupt::none) return;
+    if (!frame || frame->reply.interrupt != Interrupt::none)
+        return;
     // An exception that a child let out passes here again: it keeps the place where it began.
     const bool first = !frame->failed_at || frame->failed_at->empty() || !frame->failing ||
                        frame->failing != std::current_exception();
-    if (!first) return;
+    if (!first)
+        return;
     try {
         frame->failed_at = std::make_unique<AwaitChain>(chain_from(this));
     } catch (const std::bad_alloc&) {

@@ -30,6 +30,7 @@ struct TimeLimit {
     TimeLimit* outer = nullptr;
     bool sooner = false;   ///< sooner than every outer one: if anything runs out, it is this
     bool disarmed = false; ///< by the kernel, when the task was cancelled inside
+    bool ran_out = false;  ///< noted by the kernel: it interrupts once
 };
 
 /// Where coroutines of a chain were when an exception passed them, innermost first.

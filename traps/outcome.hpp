@@ -65,6 +65,15 @@ public:
             return std::move(value_);
     }
 
+    /// Moves the value out and leaves nothing. Only if has_value().
+    T move_out() {
+        struct Clear {
+            Outcome* outcome;
+            ~Clear() { outcome->clear(); }
+        } clear_after{this};
+        return take();
+    }
+
     void move_to(Outcome& other) {
         if (has_value())
             other.set_value(std::move(value_));

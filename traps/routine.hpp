@@ -21,7 +21,8 @@ template <class T>
 class Routine {
 public:
     explicit Routine(Coro<T> body) : body_(std::move(body)) {
-        if (!body_) throw std::logic_error("Routine of an empty Coro");
+        if (!body_)
+            throw std::logic_error("Routine of an empty Coro");
         body_.handle().promise().frame = &frame_;
         frame_.innermost = body_.handle();
     }
@@ -89,7 +90,8 @@ private:
     }
 
     static void require(bool condition, const char* complaint) {
-        if (!condition) throw std::logic_error(complaint);
+        if (!condition)
+            throw std::logic_error(complaint);
     }
 
     TrapFrame frame_; // outlives the coroutine, which may look at it while it is destroyed

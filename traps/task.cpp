@@ -48,7 +48,8 @@ void raise_task_error(TaskRecord& record) {
 
 void JoinAwaiter::raise_refused() const {
     const int error = reply().error();
-    if (error == ENOSYS) raise_unanswered("Join", ENOSYS);
+    if (error == ENOSYS)
+        raise_unanswered("Join", ENOSYS);
     throw std::system_error(error_of(error), "join of task '" + trap().task->name() + "'");
 }
 
@@ -56,7 +57,8 @@ void JoinAwaiter::raise_refused() const {
 
 Coro<bool> Task<void>::cancel() const {
     return [](Task<void> task) -> Coro<bool> {
-        if (task.terminated()) co_return false;
+        if (task.terminated())
+            co_return false;
         const auto delivery = co_await traps::Cancel{task.record()};
         if (!delivery)
             throw std::system_error(delivery.error(), "cancel of task '" + task.name() + "'");

@@ -13,13 +13,12 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
-#include <functional>
 #include <string>
 #include <string_view>
-#include <tuple>
 #include <type_traits>
 #include <utility>
 
+#include "awaitable.hpp"
 #include "calls.hpp"
 #include "coro.hpp"
 #include "exceptions.hpp"
@@ -84,7 +83,8 @@ struct TaskRecord {
 
     void add_reference() noexcept { ++references; }
     void drop_reference() noexcept {
-        if (--references == 0) last_reference_gone();
+        if (--references == 0)
+            last_reference_gone();
     }
 
 protected:
@@ -110,8 +110,10 @@ template <class T>
 struct TaskCell final : TaskRecord {
     TaskCell(Coro<T>&& coro, const SpawnOptions& options)
         : TaskRecord(type), body(std::move(coro)) {
-        if (!body) throw std::logic_error("spawn of an empty Coro");
-        if (!options.name.empty()) given_name = options.name;
+        if (!body)
+            throw std::logic_error("spawn of an empty Coro");
+        if (!options.name.empty())
+            given_name = options.name;
         daemon = options.daemon;
         frame.innermost = body.handle();
         body.handle().promise().frame = &frame;
@@ -181,7 +183,8 @@ public:
     /// For spawn and kernels: takes over one reference.
     explicit Task(TaskRecord* record) noexcept : record_(record) {}
     Task(const Task& other) noexcept : record_(other.record_) {
-        if (record_) record_->add_reference();
+        if (record_)
+            record_->add_reference();
     }
     Task(Task&& other) noexcept : record_(std::exchange(other.record_, nullptr)) {}
     Task& operator=(Task other) noexcept {
@@ -189,7 +192,8 @@ public:
         return *this;
     }
     ~Task() {
-        if (record_) record_->drop_reference();
+        if (record_)
+            record_->drop_reference();
     }
 
     explicit operator bool() const noexcept { return record_ != nullptr; }
@@ -244,77 +248,35 @@ public:
 
     class [[nodiscard]] Join : public detail::JoinAwaiter {
     public:
-        Join(TaskRecord* record, bool last) noexcept : JoinAwaiter(record), last_(last) {}
+        Join(TaskRecord* record, bool temporary) noexcept
+            : JoinAwaiter(record), temporary_(temporary) {}
         T await_resume() {
             TaskRecord& record = joined();
             if (record.failure) [[unlikely]]
                 detail::raise_task_error(record);
             auto& outcome = static_cast<detail::TaskCell<T>&>(record).outcome;
+            if (!outcome.has_value()) [[unlikely]]
+                throw std::logic_error("the task's result was moved out by an earlier join");
             if constexpr (std::is_lvalue_reference_v<T> || std::is_copy_constructible_v<T>) {
-                if (!last_) return outcome.copy();
+                if (!temporary_ || record.references > 1 || std::is_lvalue_reference_v<T>)
+                    return outcome.copy();
             }
-            return outcome.take();
+            return outcome.move_out();
         }
 
     private:
-        bool last_;
+        bool temporary_; // the handle goes when the join is over
     };
 
     /// Waits until the task has ended; answers its result, or throws TaskError if that was by an
-    /// exception. Blocks. Any number of tasks may join: each gets a copy of the result. On a
-    /// temporary handle, or when T cannot be copied, the result is moved out.
+    /// exception. Blocks. Any number of tasks may join: each gets a copy of the result. It is
+    /// moved out on a temporary handle that is the last one, and when T cannot be copied: then a
+    /// second join throws std::logic_error.
     Join join() const& noexcept { return Join{record_, false}; }
     Join join() && noexcept { return Join{record_, true}; }
 };
 
 namespace detail {
-
-template <class A>
-concept Awaitable = MarkedAwaitable<A> || TrapType<std::remove_cvref_t<A>>;
-
-template <class A>
-decltype(auto) awaiter_of(A&& awaitable) {
-    if constexpr (TrapType<std::remove_cvref_t<A>>)
-        return TrapCall{awaitable};
-    else if constexpr (requires { std::forward<A>(awaitable).operator co_await(); })
-        return std::forward<A>(awaitable).operator co_await();
-    else
-        return std::forward<A>(awaitable);
-}
-
-/// What `co_await std::move(a)` answers.
-template <class A>
-using await_result_t = decltype(awaiter_of(std::declval<A>()).await_resume());
-
-template <class T>
-inline constexpr bool is_coro = false;
-template <class T>
-inline constexpr bool is_coro<Coro<T>> = true;
-
-/// Calls with the arguments moved out where the callable takes them so, else with references.
-template <class F, class... Args>
-decltype(auto) invoke_kept(F& function, Args&... args) {
-    if constexpr (std::invocable<F&, Args...>)
-        return std::invoke(function, std::move(args)...);
-    else
-        return std::invoke(function, args...);
-}
-
-/// A callable that returns a coroutine or another awaitable of ours.
-template <class F, class... Args>
-concept CoroFunction =
-    (std::invocable<F&, Args...> || std::invocable<F&, Args&...>) &&
-    Awaitable<decltype(invoke_kept(std::declval<F&>(), std::declval<Args&>()...))>;
-
-template <class F, class... Args>
-using coro_result_t =
-    await_result_t<decltype(invoke_kept(std::declval<F&>(), std::declval<Args&>()...))>;
-
-/// Keeps a callable and its arguments alive for as long as the coroutine it returns runs.
-template <class F, class... Args>
-auto call_and_keep(F function, Args... args) -> Coro<coro_result_t<F, Args...>> {
-    co_return co_await invoke_kept(function, args...);
-}
 
 template <class T>
 class [[nodiscard]] SpawnAwaiter : public TrapAwaiter<traps::Spawn> {

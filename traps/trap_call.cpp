@@ -7,7 +7,8 @@ namespace trapline::detail {
 
 void raise_unanswered(const char* trap, int error) {
     std::string text = trap;
-    if (error == ENOSYS) text += ": this kernel does not answer the trap";
+    if (error == ENOSYS)
+        text += ": this kernel does not answer the trap";
     throw std::system_error(error_of(error), text);
 }
 

@@ -47,7 +47,8 @@ public:
     WaitQueue& operator=(const WaitQueue&) = delete;
     /// Nobody may wait on it any more; those who do are let go without being woken.
     ~WaitQueue() {
-        while (first_) first_->unlink();
+        while (first_)
+            first_->unlink();
     }
 
     bool empty() const noexcept { return first_ == nullptr; }
@@ -82,7 +83,8 @@ private:
 };
 
 inline void WaitNode::unlink() noexcept {
-    if (!queue_) return;
+    if (!queue_)
+        return;
     (previous_ ? previous_->next_ : queue_->first_) = next_;
     (next_ ? next_->previous_ : queue_->last_) = previous_;
     queue_ = nullptr;

@@ -40,7 +40,8 @@ public:
             std::coroutine_handle<> await_suspend(
                 std::coroutine_handle<promise_type> self) const noexcept {
                 promise_type& promise = self.promise();
-                if (promise.caller) return promise.caller_handle;
+                if (promise.caller)
+                    return promise.caller_handle;
                 promise.innermost = nullptr;
                 return std::noop_coroutine();
             }
@@ -61,7 +62,8 @@ public:
     FloorCoro(FloorCoro&& other) noexcept : handle_(std::exchange(other.handle_, nullptr)) {}
     FloorCoro& operator=(FloorCoro&&) = delete;
     ~FloorCoro() {
-        if (handle_) handle_.destroy();
+        if (handle_)
+            handle_.destroy();
     }
 
     bool await_ready() const noexcept { return false; }
@@ -111,7 +113,8 @@ public:
         FloorTask* task = first_;
         if (task) {
             first_ = task->next_ready;
-            if (!first_) last_ = nullptr;
+            if (!first_)
+                last_ = nullptr;
         }
         return task;
     }
@@ -127,7 +130,8 @@ public:
     void run() {
         while (FloorTask* task = pop()) {
             task->innermost.resume();
-            if (task->innermost) push(*task);
+            if (task->innermost)
+                push(*task);
         }
     }
 };
@@ -156,9 +160,11 @@ public:
         for (;;) {
             while (FloorTask* task = pop()) {
                 task->innermost.resume();
-                if (task->innermost) sleepers_.push({now_ + task->request, order_++, task});
+                if (task->innermost)
+                    sleepers_.push({now_ + task->request, order_++, task});
             }
-            if (sleepers_.empty()) return;
+            if (sleepers_.empty())
+                return;
             now_ = sleepers_.top().wake;
             while (!sleepers_.empty() && sleepers_.top().wake <= now_) {
                 push(*sleepers_.top().task);

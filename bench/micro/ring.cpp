@@ -14,19 +14,22 @@ namespace {
 constexpr int operations_a_run = 32'000;
 
 Coro<void> nops(int count) {
-    for (int i = 0; i < count; ++i) (void)co_await traps::nop();
+    for (int i = 0; i < count; ++i)
+        (void)co_await traps::nop();
 }
 
 Coro<void> nops_in_tasks(int tasks) {
     std::vector<Task<void>> running;
     for (int i = 0; i < tasks; ++i)
         running.push_back(co_await spawn(nops(operations_a_run / tasks)));
-    for (const Task<void>& task : running) co_await task.join();
+    for (const Task<void>& task : running)
+        co_await task.join();
 }
 
 void nop(benchmark::State& state) {
     Kernel kernel;
-    for (auto _ : state) kernel.run(nops_in_tasks(static_cast<int>(state.range(0))));
+    for (auto _ : state)
+        kernel.run(nops_in_tasks(static_cast<int>(state.range(0))));
     state.SetItemsProcessed(state.iterations() * operations_a_run);
 }
 

@@ -17,21 +17,24 @@ Coro<void> yields(int depth, int count) {
         co_await yields(depth - 1, count);
         co_return;
     }
-    for (int i = 0; i < count; ++i) co_await yield_now();
+    for (int i = 0; i < count; ++i)
+        co_await yield_now();
 }
 
 Coro<void> yielders(int tasks, int depth) {
     std::vector<Task<void>> running;
     for (int i = 0; i < tasks; ++i)
         running.push_back(co_await spawn(yields(depth, trips_a_run / tasks)));
-    for (const Task<void>& task : running) co_await task.join();
+    for (const Task<void>& task : running)
+        co_await task.join();
 }
 
 void yield(benchmark::State& state) {
     Kernel kernel;
     const int tasks = static_cast<int>(state.range(0));
     const int depth = static_cast<int>(state.range(1));
-    for (auto _ : state) kernel.run(yielders(tasks, depth));
+    for (auto _ : state)
+        kernel.run(yielders(tasks, depth));
     state.SetItemsProcessed(state.iterations() * trips_a_run);
 }
 
@@ -40,7 +43,8 @@ bench::FloorCoro floor_yields(int depth, int count) {
         co_await floor_yields(depth - 1, count);
         co_return;
     }
-    for (int i = 0; i < count; ++i) co_await bench::FloorTrap{};
+    for (int i = 0; i < count; ++i)
+        co_await bench::FloorTrap{};
 }
 
 void yield_floor(benchmark::State& state) {
@@ -60,8 +64,10 @@ void yield_floor(benchmark::State& state) {
 
 void yield_cases(benchmark::internal::Benchmark* cases) {
     cases->ArgNames({"tasks", "depth"});
-    for (const int tasks : {1, 100, 10'000}) cases->Args({tasks, 1});
-    for (const int depth : {3, 10}) cases->Args({1, depth});
+    for (const int tasks : {1, 100, 10'000})
+        cases->Args({tasks, 1});
+    for (const int depth : {3, 10})
+        cases->Args({1, depth});
 }
 
 BENCHMARK(yield)->Apply(yield_cases);
@@ -82,7 +88,8 @@ Coro<void> spawns() {
 
 void spawn_join(benchmark::State& state) {
     Kernel kernel;
-    for (auto _ : state) kernel.run(spawns());
+    for (auto _ : state)
+        kernel.run(spawns());
     state.SetItemsProcessed(state.iterations() * joins_a_run);
 }
 
@@ -116,13 +123,15 @@ Coro<int> child(int x) { co_return x + 1; }
 
 Coro<int> calls() {
     int sum = 0;
-    for (int i = 0; i < calls_a_run; ++i) sum = co_await child(sum);
+    for (int i = 0; i < calls_a_run; ++i)
+        sum = co_await child(sum);
     co_return sum;
 }
 
 void call_child(benchmark::State& state) {
     Kernel kernel;
-    for (auto _ : state) benchmark::DoNotOptimize(kernel.run(calls()));
+    for (auto _ : state)
+        benchmark::DoNotOptimize(kernel.run(calls()));
     state.SetItemsProcessed(state.iterations() * calls_a_run);
 }
 
@@ -132,7 +141,8 @@ bench::FloorCoro floor_child(int& x) {
 }
 
 bench::FloorCoro floor_calls(int& sum) {
-    for (int i = 0; i < calls_a_run; ++i) co_await floor_child(sum);
+    for (int i = 0; i < calls_a_run; ++i)
+        co_await floor_child(sum);
 }
 
 void call_child_floor(benchmark::State& state) {

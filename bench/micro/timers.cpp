@@ -19,21 +19,24 @@ std::vector<std::int64_t> durations(std::int64_t count) {
     std::mt19937_64 random{42};
     std::uniform_int_distribution<std::int64_t> within_a_second{1, 1'000'000'000};
     std::vector<std::int64_t> result(static_cast<std::size_t>(count));
-    for (std::int64_t& duration : result) duration = within_a_second(random);
+    for (std::int64_t& duration : result)
+        duration = within_a_second(random);
     return result;
 }
 
 Coro<void> sleeper(std::int64_t duration) { co_await sleep(Duration{duration}); }
 
 Coro<void> bedroom(const std::vector<std::int64_t>& beds) {
-    for (const std::int64_t duration : beds) co_await spawn(sleeper(duration));
+    for (const std::int64_t duration : beds)
+        co_await spawn(sleeper(duration));
     co_await sleep(2s);
 }
 
 void sleepers(benchmark::State& state) {
     Kernel kernel{{.make_engine = [] { return std::make_unique<bench::VirtualEngine>(); }}};
     const auto beds = durations(state.range(0));
-    for (auto _ : state) kernel.run(bedroom(beds));
+    for (auto _ : state)
+        kernel.run(bedroom(beds));
     state.SetItemsProcessed(state.iterations() * state.range(0));
 }
 
@@ -69,7 +72,8 @@ void timer_queue(benchmark::State& state) {
             queue.set(timers[i], start + Duration{beds[i]});
         while (!queue.empty()) {
             const TimePoint now = queue.next();
-            while (Timer* timer = queue.pop(now)) benchmark::DoNotOptimize(timer);
+            while (Timer* timer = queue.pop(now))
+                benchmark::DoNotOptimize(timer);
         }
         start += 2s;
     }
@@ -89,7 +93,8 @@ void timer_queue_floor(benchmark::State& state) {
     std::priority_queue<Entry> queue;
     for (auto _ : state) {
         std::uint64_t order = 0;
-        for (const std::int64_t duration : beds) queue.push({duration, order++, nullptr});
+        for (const std::int64_t duration : beds)
+            queue.push({duration, order++, nullptr});
         while (!queue.empty()) {
             Entry top = queue.top();
             benchmark::DoNotOptimize(top);
@@ -115,7 +120,8 @@ Coro<void> set_and_drop() {
 
 void limit_by_duration(benchmark::State& state) {
     Kernel kernel;
-    for (auto _ : state) kernel.run(set_and_drop());
+    for (auto _ : state)
+        kernel.run(set_and_drop());
     state.SetItemsProcessed(state.iterations() * limits_a_run);
 }
 
@@ -130,24 +136,28 @@ Coro<void> set_and_drop_by_time(TimePoint deadline) {
 void limit_by_time(benchmark::State& state) {
     Kernel kernel;
     const TimePoint deadline{std::chrono::steady_clock::now().time_since_epoch() + 1h};
-    for (auto _ : state) kernel.run(set_and_drop_by_time(deadline));
+    for (auto _ : state)
+        kernel.run(set_and_drop_by_time(deadline));
     state.SetItemsProcessed(state.iterations() * limits_a_run);
 }
 
 Coro<void> nothing() { co_return; }
 
 Coro<void> scopes() {
-    for (int i = 0; i < limits_a_run; ++i) co_await timeout_after(5s, nothing());
+    for (int i = 0; i < limits_a_run; ++i)
+        co_await timeout_after(5s, nothing());
 }
 
 void timeout_after_nothing(benchmark::State& state) {
     Kernel kernel;
-    for (auto _ : state) kernel.run(scopes());
+    for (auto _ : state)
+        kernel.run(scopes());
     state.SetItemsProcessed(state.iterations() * limits_a_run);
 }
 
 void clock_read(benchmark::State& state) {
-    for (auto _ : state) benchmark::DoNotOptimize(std::chrono::steady_clock::now());
+    for (auto _ : state)
+        benchmark::DoNotOptimize(std::chrono::steady_clock::now());
     state.SetItemsProcessed(state.iterations());
 }
 

@@ -17,7 +17,8 @@ public:
     }
     void cancel(trapline::Operation&) noexcept override {}
     void wait(trapline::TimePoint deadline, trapline::OperationList&) noexcept override {
-        if (deadline != trapline::never && deadline > now_) now_ = deadline;
+        if (deadline != trapline::never && deadline > now_)
+            now_ = deadline;
     }
     void interrupt() noexcept override {}
     std::string describe() const override { return "a clock that jumps"; }

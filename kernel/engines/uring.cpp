@@ -158,7 +158,8 @@ UringEngine::UringEngine(const UringOptions& options) : reaped_max_(options.reap
 }
 
 UringEngine::~UringEngine() {
-    if (fork_guard_.in_child()) return; // the ring is the parent's, and not even mapped here
+    if (fork_guard_.in_child())
+        return; // the ring is the parent's, and not even mapped here
     // The kernel has ended all operations. What is left is the engine's own.
     if (wake_armed_) {
         interrupt();
@@ -170,8 +171,10 @@ UringEngine::~UringEngine() {
             io_uring_for_each_cqe(&ring_, head, cqe) {
                 ++count;
                 const auto slot = static_cast<std::uint32_t>(cqe->user_data);
-                if (slot == slot_of_wakes) wake_armed_ = false;
-                if (slot & cancel_bit) --cancels_in_flight_;
+                if (slot == slot_of_wakes)
+                    wake_armed_ = false;
+                if (slot & cancel_bit)
+                    --cancels_in_flight_;
             }
             io_uring_cq_advance(&ring_, count);
         }
@@ -248,9 +251,12 @@ inline io_uring_sqe* UringEngine::next_sqe() noexcept {
 Engine::Started UringEngine::start(Operation& operation) noexcept {
     check_process();
     ++counters_.operations;
-    if (done_at_once(operation)) return Started::done;
-    if (!take_slot(operation)) {
-        operation.result = -ENOMEM;
+    if (done_at_once(operation))
+        return Started::done;
+    if (!take_slot(operation)) [[unlikely]] {
+        // Whoever closes has let go of the number already: a Close does not fail for this.
+        const auto* close = std::get_if<traps::Close>(&operation.request);
+        operation.result = !close ? -ENOMEM : ::close(close->fd) == 0 ? 0 : -errno;
         return Started::done;
     }
     operation.retries = 0;
@@ -276,7 +282,8 @@ void UringEngine::submit(Operation& operation) noexcept {
 
 bool UringEngine::queue_submission(Operation& operation) noexcept {
     io_uring_sqe* sqe = next_sqe();
-    if (!sqe) return false;
+    if (!sqe)
+        return false;
     if (operation.phase == polling)
         prepare_wait(*sqe, operation);
     else
@@ -290,7 +297,8 @@ void UringEngine::cancel(Operation& operation) noexcept {
     if (operation.phase == idle) [[unlikely]]
         broken("cancel of an operation that is not in flight");
     if (operation.phase == in_flight || operation.phase == polling) {
-        if (!queue_cancel(operation)) cancels_.push_back(&operation);
+        if (!queue_cancel(operation))
+            cancels_.push_back(&operation);
         return;
     }
     // Not with Linux at present: over at once, but handed back by wait() like any other.
@@ -302,7 +310,8 @@ void UringEngine::cancel(Operation& operation) noexcept {
 
 bool UringEngine::queue_cancel(Operation& operation) noexcept {
     io_uring_sqe* sqe = next_sqe();
-    if (!sqe) return false;
+    if (!sqe)
+        return false;
     io_uring_prep_cancel64(sqe, user_data_of(operation), 0);
     sqe->flags = 0;
     sqe->user_data = user_data_of(operation) | cancel_bit;
@@ -311,7 +320,8 @@ bool UringEngine::queue_cancel(Operation& operation) noexcept {
 }
 
 void UringEngine::queue_backlog() noexcept {
-    while (!cancels_.empty() && queue_cancel(*cancels_.back())) cancels_.pop_back();
+    while (!cancels_.empty() && queue_cancel(*cancels_.back()))
+        cancels_.pop_back();
     while (Operation* operation = backlog_.front()) {
         operation->phase = in_flight;
         if (!queue_submission(*operation)) {
@@ -326,13 +336,15 @@ void UringEngine::queue_missed_cancels() noexcept {
     const TimePoint time = now();
     while (missed_.front() && missed_.front()->retry_at <= time) {
         Operation* operation = missed_.pop();
-        if (!queue_cancel(*operation)) cancels_.push_back(operation);
+        if (!queue_cancel(*operation))
+            cancels_.push_back(operation);
     }
 }
 
 void UringEngine::arm_wake() noexcept {
     io_uring_sqe* sqe = next_sqe();
-    if (!sqe) return;
+    if (!sqe)
+        return;
     io_uring_prep_read(sqe, wake_fd_, &wake_count_, sizeof wake_count_, 0);
     sqe->flags = 0;
     sqe->user_data = slot_of_wakes;
@@ -374,7 +386,8 @@ void UringEngine::enter(bool may_wait, TimePoint deadline) noexcept {
     io_uring_getevents_arg argument{};
     __kernel_timespec timeout{};
     if (may_wait) {
-        if (features_.no_iowait) flags |= IORING_ENTER_NO_IOWAIT;
+        if (features_.no_iowait)
+            flags |= IORING_ENTER_NO_IOWAIT;
         if (deadline != never) {
             // Linux takes no negative times; a deadline may lie before its clock began.
             Duration wait = std::max(Duration{0}, deadline.time_since_epoch());
@@ -404,7 +417,8 @@ void UringEngine::enter(bool may_wait, TimePoint deadline) noexcept {
         return;
     }
     case EINVAL: // a registered ring is known to its own thread alone
-        if (!features_.registered_ring) broken("io_uring_enter", EINVAL);
+        if (!features_.registered_ring)
+            broken("io_uring_enter", EINVAL);
         [[fallthrough]];
     case EEXIST: broken("the ring was entered by a thread that is not its own");
     case EBADR: broken("Linux dropped a completion for want of memory");
@@ -414,7 +428,8 @@ void UringEngine::enter(bool may_wait, TimePoint deadline) noexcept {
 
 void UringEngine::wait(TimePoint deadline, OperationList& completed) noexcept {
     check_process();
-    if (!wake_armed_) arm_wake();
+    if (!wake_armed_)
+        arm_wake();
     if (!backlog_.empty() || !cancels_.empty()) [[unlikely]]
         queue_backlog();
     if (!missed_.empty()) [[unlikely]]
@@ -423,9 +438,11 @@ void UringEngine::wait(TimePoint deadline, OperationList& completed) noexcept {
     const bool unfinished =
         !wake_armed_ || !again_.empty() || !backlog_.empty() || !cancels_.empty();
     for (const OperationList* list : {&paused_, &missed_})
-        if (list->front()) deadline = std::min(deadline, list->front()->retry_at);
+        if (list->front())
+            deadline = std::min(deadline, list->front()->retry_at);
     if (looks_only || unfinished || io_uring_cq_ready(&ring_) > 0) {
-        if (!nothing_to_do()) enter(false, deadline);
+        if (!nothing_to_do())
+            enter(false, deadline);
     } else {
         enter(true, deadline);
     }
@@ -456,7 +473,8 @@ inline void UringEngine::reap_one(std::uint64_t user_data, int result,
                                   OperationList& completed) noexcept {
     const auto index = static_cast<std::uint32_t>(user_data);
     const auto generation = static_cast<std::uint32_t>(user_data >> 32);
-    if (index & cancel_bit) return cancel_answered(index & ~cancel_bit, generation, result);
+    if (index & cancel_bit)
+        return cancel_answered(index & ~cancel_bit, generation, result);
     if (index == slot_of_wakes) {
         wake_armed_ = false;
         return;
@@ -495,7 +513,8 @@ inline void UringEngine::reap_one(std::uint64_t user_data, int result,
 void UringEngine::cancel_answered(std::uint32_t slot, std::uint32_t generation,
                                   int result) noexcept {
     --cancels_in_flight_;
-    if (result >= 0 || slots_[slot].generation != generation) return;
+    if (result >= 0 || slots_[slot].generation != generation)
+        return;
     slots_[slot].operation->retry_at = now() + cancel_pause;
     missed_.push(*slots_[slot].operation);
 }
@@ -519,7 +538,8 @@ void UringEngine::resume_paused(OperationList& completed) noexcept {
         closed = closed || std::holds_alternative<traps::Close>(operation->request);
     const TimePoint time = now();
     while (Operation* operation = paused_.front()) {
-        if (!closed && operation->retry_at > time) return;
+        if (!closed && operation->retry_at > time)
+            return;
         paused_.pop();
         operation->phase = in_flight;
         submit(*operation);

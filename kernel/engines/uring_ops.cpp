@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <type_traits>
 
 #include <poll.h>
 #include <sys/socket.h>
@@ -34,13 +35,30 @@ std::int64_t result_of_call(int result) noexcept { return result < 0 ? -errno : 
 
 std::uint64_t offset_of(std::int64_t offset) noexcept { return static_cast<std::uint64_t>(offset); }
 
+template <class R>
+constexpr bool socket_request =
+    std::is_same_v<R, traps::Recv> || std::is_same_v<R, traps::Send> ||
+    std::is_same_v<R, traps::RecvMsg> || std::is_same_v<R, traps::SendMsg>;
+
 /// Bytes of a whole transfer, 0 for operations that are none.
 std::size_t whole_size(const traps::IoRequest& request) noexcept {
-    if (const auto* recv = std::get_if<traps::Recv>(&request))
-        return recv->flags & MSG_WAITALL ? recv->size : 0;
+    if (const auto* recv = std::get_if<traps::Recv>(&request)) // a peek cannot go on behind itself
+        return (recv->flags & (MSG_WAITALL | MSG_PEEK)) == MSG_WAITALL ? recv->size : 0;
     if (const auto* send = std::get_if<traps::Send>(&request))
         return send->flags & MSG_WAITALL ? send->size : 0;
     return 0;
+}
+
+/// Whether the request itself asks for EAGAIN instead of waiting.
+bool must_not_wait(const traps::IoRequest& request) noexcept {
+    return std::visit(
+        []<class R>(const R& r) {
+            if constexpr (socket_request<R>)
+                return (r.flags & MSG_DONTWAIT) != 0;
+            else
+                return false;
+        },
+        request);
 }
 
 /// What is waited for before another try. EAGAIN does not tell which side of a splice was not
@@ -55,7 +73,8 @@ void finish(Operation& operation, std::int64_t result) noexcept {
     operation.result = result;
     // A whole transfer that was stopped half way tells both: how much, and why.
     if (operation.transferred > 0) {
-        if (result < 0) operation.stopped_by = static_cast<std::uint16_t>(-result);
+        if (result < 0)
+            operation.stopped_by = static_cast<std::uint16_t>(-result);
         operation.result = static_cast<std::int64_t>(operation.transferred);
     }
 }
@@ -162,14 +181,16 @@ Verdict detail::judge(Operation& operation, int result) noexcept {
             operation.result = static_cast<std::int64_t>(operation.transferred);
             return Verdict::over;
         }
-        if (!operation.cancel_requested) return Verdict::again;
+        if (!operation.cancel_requested)
+            return Verdict::again;
         finish(operation, -ECANCELED);
         return Verdict::over;
     }
 
     // What would be tried once more ends here when it was cancelled meanwhile.
     const auto unless_cancelled = [&](Verdict verdict) {
-        if (!operation.cancel_requested) return verdict;
+        if (!operation.cancel_requested)
+            return verdict;
         finish(operation, -ECANCELED);
         return Verdict::over;
     };
@@ -179,9 +200,13 @@ Verdict detail::judge(Operation& operation, int result) noexcept {
     switch (error) {
     case EINTR:  // a signal, or an io-wq worker that was cancelled
     case EAGAIN: // a descriptor in non-blocking mode, or a file system that will not wait
-        if (std::holds_alternative<traps::Close>(request)) break; // the number is free by now
+        if (std::holds_alternative<traps::Close>(request))
+            break; // the number is free by now
+        if (error == EAGAIN && must_not_wait(request))
+            break;
         if (++operation.retries > retries_max) {
-            if (error == EINTR || !may_wait) break;
+            if (error == EINTR || !may_wait)
+                break;
             operation.retries = 0; // somebody else is always faster
             return unless_cancelled(Verdict::wait_a_moment);
         }
@@ -190,7 +215,8 @@ Verdict detail::judge(Operation& operation, int result) noexcept {
     case ENFILE:
     case ENOBUFS:
     case ENOMEM:
-        if (accepts) return unless_cancelled(Verdict::wait_descriptors);
+        if (accepts)
+            return unless_cancelled(Verdict::wait_descriptors);
         break;
     case ECONNABORTED: // accept(2), "Error handling": these come from a connection that died in
     case EPROTO:       // the queue, and the next one may be well
@@ -200,7 +226,8 @@ Verdict detail::judge(Operation& operation, int result) noexcept {
     case ENONET:
     case EHOSTUNREACH:
     case ENETUNREACH:
-        if (accepts) return unless_cancelled(Verdict::again);
+        if (accepts)
+            return unless_cancelled(Verdict::again);
         break;
     default: // ECANCELED, the peer's doing, or the user's own mistake: his to see
         break;

@@ -62,13 +62,15 @@ std::string advice(int error) {
 bool knows_operations(io_uring& ring) {
     const std::unique_ptr<io_uring_probe, void (*)(io_uring_probe*)> probe{
         io_uring_get_probe_ring(&ring), io_uring_free_probe};
-    if (!probe) return false;
+    if (!probe)
+        return false;
     for (const int operation :
          {IORING_OP_NOP, IORING_OP_POLL_ADD, IORING_OP_ACCEPT, IORING_OP_CONNECT, IORING_OP_RECV,
           IORING_OP_SEND, IORING_OP_RECVMSG, IORING_OP_SENDMSG, IORING_OP_READ, IORING_OP_WRITE,
           IORING_OP_OPENAT, IORING_OP_CLOSE, IORING_OP_FSYNC, IORING_OP_STATX, IORING_OP_SPLICE,
           IORING_OP_ASYNC_CANCEL}) {
-        if (!io_uring_opcode_supported(probe.get(), operation)) return false;
+        if (!io_uring_opcode_supported(probe.get(), operation))
+            return false;
     }
     return true;
 }
@@ -100,7 +102,8 @@ const char* name_of(Mode mode) {
 UringFeatures make_ring(io_uring& ring, const UringOptions& options) {
     int error = -EINVAL;
     for (const ModeFlags& candidate : all_modes) {
-        if (options.mode != Mode::automatic && options.mode != candidate.mode) continue;
+        if (options.mode != Mode::automatic && options.mode != candidate.mode)
+            continue;
         unsigned entries = options.entries;
         unsigned completions = options.completions;
         do {
@@ -110,7 +113,8 @@ UringFeatures make_ring(io_uring& ring, const UringOptions& options) {
         } while (error == -ENOMEM && entries >= options.entries_min && entries > 0);
         if (error != -EINVAL) // a flag that the kernel does not know
         {
-            if (error < 0) refuse(-error);
+            if (error < 0)
+                refuse(-error);
             UringFeatures features{.mode = candidate.mode,
                                    .task_run_flag =
                                        (candidate.flags & IORING_SETUP_TASKRUN_FLAG) != 0};
@@ -139,9 +143,12 @@ std::string describe_ring(const io_uring& ring, const UringFeatures& features) {
                        std::to_string(ring.sq.ring_entries) + " entries, " +
                        std::to_string(ring.cq.ring_entries) + " completions, " +
                        name_of(features.mode);
-    if (features.registered_ring) text += ", registered ring";
-    if (features.absolute_timer) text += ", absolute timer";
-    if (features.no_iowait) text += ", no iowait";
+    if (features.registered_ring)
+        text += ", registered ring";
+    if (features.absolute_timer)
+        text += ", absolute timer";
+    if (features.no_iowait)
+        text += ", no iowait";
     return text;
 }
 

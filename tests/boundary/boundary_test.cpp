@@ -4,7 +4,6 @@
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
-#include <map>
 #include <regex>
 #include <set>
 #include <string>
@@ -230,13 +229,9 @@ TEST_CASE("there is no state behind the user's back but the two thread-locals th
     CHECK(in_kernel == 1);
 }
 
-TEST_CASE("headers have at most 350 lines, sources 600, but those that are noted") {
-    const std::map<std::string, std::size_t> noted{{"traps/task.hpp", 400}}; // task and spawn
+TEST_CASE("headers have at most 350 lines, sources 600") {
     for (const std::string& file : sources_in(library)) {
-        const auto exception = noted.find(file);
-        const std::size_t budget = exception != noted.end() ? exception->second
-                                   : file.ends_with(".hpp") ? 350
-                                                            : 600;
+        const std::size_t budget = file.ends_with(".hpp") ? 350 : 600;
         CAPTURE(file);
         CHECK(lines_of(file).size() <= budget);
     }

@@ -108,6 +108,18 @@ TEST_CASE("P12: a second reader of a descriptor gets device_or_resource_busy, at
     });
 }
 
+TEST_CASE("P13: a receive that asks not to wait is answered EAGAIN, all others wait") {
+    each_run([]() -> Coro<void> {
+        const Ends ends = socket_pair();
+        std::string buffer(8, '\0');
+        const auto none = co_await traps::recv(ends.a.get(), bytes_of(buffer), MSG_DONTWAIT);
+        CHECK(none.error() == std::errc::resource_unavailable_try_again);
+        write_all(ends.b.get(), "ab");
+        const auto some = co_await traps::recv(ends.a.get(), bytes_of(buffer), MSG_DONTWAIT);
+        CHECK(some == 2);
+    });
+}
+
 TEST_CASE("P12: a second writer of a descriptor gets device_or_resource_busy, at once") {
     each_run([]() -> Coro<void> {
         const Ends ends = socket_pair();

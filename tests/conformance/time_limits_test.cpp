@@ -393,6 +393,38 @@ TEST_CASE("P10: a past outer limit reaches the inner scope, whatever that asks f
     });
 }
 
+TEST_CASE("P10: an inner limit does not displace an outer one that ran out before") {
+    each_run([]() -> Coro<void> {
+        const TimePoint start = co_await now();
+        std::string steps;
+        try {
+            co_await timeout_at(start - 2s, [&]() -> Coro<void> {
+                const std::string inner =
+                    co_await interrupt_of([&] { return timeout_at(start - 1s, sleep(1h)); });
+                steps += inner;
+                co_await sleep(1ms);
+                throw TimeoutCancellation{start - 2s};
+            });
+        } catch (const TaskTimeout& timeout) {
+            steps += timeout.deadline() == start - 2s ? ",outer" : ",inner";
+        }
+        CHECK(steps == "TimeoutCancellation,outer");
+    });
+}
+
+TEST_CASE("P10: a limit interrupts once, whatever inner scopes are left after it") {
+    each_run([]() -> Coro<void> {
+        std::string first;
+        std::string second;
+        (void)co_await ignore_after(100us, [&]() -> Coro<void> {
+            first = co_await interrupt_of([] { return timeout_after(1h, sleep(1h)); });
+            second = co_await interrupt_of([] { return sleep(300us); });
+        });
+        CHECK(first == "TimeoutCancellation");
+        CHECK(second == "none");
+    });
+}
+
 TEST_CASE("P10: the largest duration is no limit") {
     each_run([]() -> Coro<void> {
         const int result = co_await timeout_after(Duration::max(), value_later(5));

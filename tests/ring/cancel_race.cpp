@@ -19,11 +19,13 @@ int main() {
         const Pair pair = Pair::sockets();
         constexpr int rounds = 200; // of one-byte messages a Unix socket holds 278
         std::atomic<int> asked = 0;
+        std::atomic<int> written = 0;
         std::thread writer([&] {
             for (int i = 0; i < rounds; ++i) {
                 while (asked.load(std::memory_order_acquire) <= i) {}
                 const char c = static_cast<char>(i % 100 + 1);
                 CHECK_EQUAL(write(pair.fd[1], &c, 1), 1, "write of a byte");
+                written.store(i + 1, std::memory_order_release);
             }
         });
         int expected = 0; // the next byte's number
@@ -37,6 +39,9 @@ int main() {
             const bool late = i % 8 == 0;
             if (!late)
                 asked.store(i + 1, std::memory_order_release);
+            // The writer may not run at all for a while: now and then it is waited for.
+            while (i % 8 == 1 && written.load(std::memory_order_acquire) <= i)
+                std::this_thread::yield();
             for (int spin = 0; spin < i % 64 * 16; ++spin)
                 asm volatile("");
             driver.cancel(operation);

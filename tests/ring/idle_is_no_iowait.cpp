@@ -61,7 +61,7 @@ Seen blocked_while(Wait wait) {
 int main() {
     if (make_uring_engine({})->describe().find("no iowait") == std::string::npos)
         skip("this Linux does not know IORING_ENTER_NO_IOWAIT (6.15)");
-    const Seen plain = blocked_while([](int fd, std::atomic<int>& ready) {
+    const auto plain_ring = [](int fd, std::atomic<int>& ready) {
         io_uring ring{};
         CHECK(io_uring_queue_init(8, &ring, 0) == 0, "io_uring_queue_init");
         char c = 0;
@@ -71,8 +71,11 @@ int main() {
         io_uring_cqe* cqe = nullptr;
         io_uring_wait_cqe(&ring, &cqe);
         io_uring_queue_exit(&ring);
-    });
-    if (plain.most < waiters)
+    };
+    int plain = 0;
+    for (int i = 0; i < 5 && plain < waiters; ++i)
+        plain = blocked_while(plain_ring).most;
+    if (plain < waiters)
         skip("this Linux counts no thread that waits in a ring as blocked");
     const auto idle_kernel = [](int fd, std::atomic<int>& ready) {
         Kernel kernel({.engine = "uring", .uring = ring_of(8)});

@@ -158,6 +158,33 @@ TEST_CASE("a result that cannot be copied is moved out") {
     CHECK(in_loop(body) == 6);
 }
 
+TEST_CASE("a second join of a result that was moved out says so") {
+    const auto pointer = []() -> Coro<std::unique_ptr<int>> { co_return std::make_unique<int>(3); };
+    const auto body = [&]() -> Coro<bool> {
+        Task<std::unique_ptr<int>> task = co_await spawn(pointer());
+        const std::unique_ptr<int> kept = co_await task.join();
+        try {
+            co_await task.join();
+        } catch (const std::logic_error&) {
+            co_return kept != nullptr;
+        }
+        co_return false;
+    };
+    CHECK(in_loop(body));
+}
+
+TEST_CASE("a temporary handle that is not the last one copies the result") {
+    const auto text = []() -> Coro<std::string> { co_return std::string(40, 'x'); };
+    const auto body = [&]() -> Coro<bool> {
+        Task<std::string> task = co_await spawn(text());
+        Task<std::string> other = task;
+        const std::string first = co_await std::move(task).join();
+        const std::string second = co_await other.join();
+        co_return first == second && !second.empty();
+    };
+    CHECK(in_loop(body));
+}
+
 TEST_CASE("a reference as result is the same object for all who join") {
     int value = 1;
     const auto reference = [](int& v) -> Coro<int&> { co_return v; };
