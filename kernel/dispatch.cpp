@@ -26,6 +26,8 @@ void Kernel::terminate(TaskRecord& task) noexcept {
     timers_.drop(control(task).limit);
     task.finish();
     task.cancelled = task.failure && is_interrupt(task.failure);
+    if (task.daemon)
+        task.report_unseen_failure();
     retire(task);
 }
 
@@ -36,7 +38,7 @@ void Kernel::abandon(TaskRecord& task) noexcept {
         control(task).node.unlink();
     task.abandon();
     task.failure = std::make_exception_ptr(TaskCancelled{});
-    task.cancelled = true;
+    task.cancelled = task.interrupted = true;
     retire(task);
 }
 
@@ -86,7 +88,7 @@ bool Kernel::turn_unless_stuck() {
 
 /// Nothing is ready, and nothing is left that could make it so.
 inline bool Kernel::stuck() const noexcept {
-    return ready_.empty() && timers_.empty() && awaited_ == 0;
+    return ready_.empty() && awaited_ == 0 && timers_.size() == (patience_.set() ? 1 : 0);
 }
 
 void Kernel::serve_world(bool may_wait) {
@@ -243,11 +245,13 @@ Kernel::Answer Kernel::await_thread(TaskRecord& task, ThreadCompletion& completi
     // Blocked before the other thread can see it: it may complete at any moment from here.
     task.state = TaskState::blocked;
     ++awaited_;
-    if (completion.await({&Kernel::wake_from_thread, &task}))
+    const auto outcome = completion.await({&Kernel::wake_from_thread, &task});
+    if (outcome == ThreadCompletion::Await::waiting)
         return Answer::later;
     --awaited_;
     task.state = TaskState::running;
-    return reply_now(task, {completion.value()});
+    const bool taken = outcome == ThreadCompletion::Await::taken;
+    return reply_now(task, {taken ? -EBUSY : completion.value()});
 }
 
 } // namespace trapline

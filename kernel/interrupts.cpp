@@ -149,6 +149,8 @@ void Kernel::limit_ran_out(TaskRecord& task, TimePoint deadline) noexcept {
 }
 
 void Kernel::timer_fired(TaskTimer& timer) noexcept {
+    if (!timer.task)
+        return interrupt_the_rest(true);
     TaskRecord& task = *timer.task;
     if (timer.is_limit)
         limit_ran_out(task, timer.time());

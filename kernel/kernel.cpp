@@ -47,7 +47,10 @@ std::unique_ptr<Engine> make_engine(const KernelOptions& options) {
 } // namespace
 
 Kernel::Kernel(KernelOptions options)
-    : engine_(make_engine(options)), observer_(options.observer), log_(std::move(options.log)) {
+    : engine_(make_engine(options)),
+      observer_(options.observer),
+      shutdown_patience_(options.shutdown_patience),
+      log_(std::move(options.log)) {
     if (options.shuffle_seed)
         shuffler_ = std::make_unique<std::mt19937_64>(*options.shuffle_seed);
     if (options.ignore_sigpipe)
@@ -144,6 +147,21 @@ void Kernel::empty_inbox() noexcept {
 
 // --- shutdown ------------------------------------------------------------------------------
 
+/// Cancels all tasks, newest first. One that was cancelled before is in its cleanup, which is not
+/// to be interrupted a second time; or it swallowed the interrupt, and patience will run out.
+void Kernel::interrupt_the_rest(bool once_more) noexcept {
+    for (TaskRecord* task = tasks_.newest(); task; task = TaskTable::older(*task)) {
+        if (once_more) {
+            log("shutdown: still waiting for task '" + task->name() + "', in " +
+                traps::name_of(task->frame.trap));
+            control(*task).cancel_sent = false;
+        }
+        send_cancel(*task);
+    }
+    timers_.drop(patience_);
+    timers_.set(patience_, later(read_clock(), shutdown_patience_));
+}
+
 void Kernel::shutdown() {
     if (tasks_.empty())
         shut_down_ = true;
@@ -153,16 +171,8 @@ void Kernel::shutdown() {
     const Running running{this};
     std::uint64_t cancelled_up_to = 0;
     while (!tasks_.empty()) {
-        // Those that cleanup spawns are cancelled, too.
-        if (last_id_ != cancelled_up_to) {
-            for (TaskRecord* task = tasks_.newest(); task; task = TaskTable::older(*task)) {
-                if (std::exchange(control(*task).shutdown_sent, true))
-                    continue;
-                control(*task).cancel_sent = false; // it may have survived an earlier one
-                send_cancel(*task);
-            }
-            cancelled_up_to = last_id_;
-        }
+        if (last_id_ != std::exchange(cancelled_up_to, last_id_)) // also what cleanup spawns
+            interrupt_the_rest(false);
         if (turn_unless_stuck())
             continue;
         // Parked for ever with interrupts held back, or by a join of one that is.
@@ -170,6 +180,7 @@ void Kernel::shutdown() {
         log("shutdown: task '" + task.name() + "' can never go on, and is destroyed");
         abandon(task);
     }
+    timers_.drop(patience_);
     shut_down_ = true;
 }
 

@@ -100,6 +100,7 @@ private:
     bool turn_unless_stuck();
     [[gnu::always_inline]] void turn();
     bool stuck() const noexcept;
+    void interrupt_the_rest(bool once_more) noexcept;
     void serve_world(bool may_wait);
     template <bool observed>
     [[gnu::always_inline]] void run_ready();
@@ -171,6 +172,8 @@ private:
     std::uint64_t traps_ = 0;
     std::uint64_t turns_ = 0;
     std::uint64_t last_id_ = 0;
+    Duration shutdown_patience_;
+    TaskTimer patience_; ///< set while shutdown() waits
     bool shut_down_ = false;
 
     std::atomic<TaskRecord*> inbox_ = nullptr; ///< woken by other threads, the last one first

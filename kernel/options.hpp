@@ -1,6 +1,7 @@
 // What can be chosen when a kernel is made, each with its default, and all limits in one place.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
@@ -49,6 +50,10 @@ struct KernelOptions {
     /// Ignores SIGPIPE from now on if the program left it at its default, which would end it
     /// when a peer closes.
     bool ignore_sigpipe = true;
+
+    /// How long shutdown() waits for the tasks that it cancelled before it names those that are
+    /// left in the log and interrupts them once more. And again, until all have ended.
+    Duration shutdown_patience = std::chrono::seconds{5};
 
     /// Where the kernel's own few messages go, one line each; stderr by default.
     std::function<void(std::string_view)> log{};

@@ -12,8 +12,9 @@ namespace trapline {
 
 class Kernel;
 
-/// A timer that belongs to a task.
+/// A timer that belongs to a task, or, without one, to the kernel's shutdown.
 struct TaskTimer : Timer {
+    TaskTimer() noexcept : is_limit(false), task(nullptr) {}
     TaskTimer(TaskRecord& owner, bool limit) noexcept : is_limit(limit), task(&owner) {}
 
     bool is_limit; ///< its time limit; else its sleep
@@ -30,8 +31,7 @@ struct TaskControl {
     // An interrupt that waits until the task can take it.
     Interrupt pending = Interrupt::none;
     bool masked = false;
-    bool cancel_sent = false;   ///< it has been cancelled; a second time is no news
-    bool shutdown_sent = false; ///< and by the shutdown
+    bool cancel_sent = false; ///< it has been cancelled; a second time is no news
     TimePoint pending_deadline;
 
     Kernel* kernel;

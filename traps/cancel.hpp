@@ -88,6 +88,7 @@ struct LimitedResult {
 };
 template <class R>
 struct LimitedResult<true, R> {
+    static_assert(!std::is_reference_v<R>, "ignore_after of a reference: return a pointer");
     using type = std::optional<R>;
 };
 template <>

@@ -25,8 +25,13 @@ namespace detail {
 
 void PromiseBase::note_failure() noexcept {
     // An interrupt ends tasks by design, often thousands at once: where it struck is no news.
-    if (!frame || frame->reply.interrupt != Interrupt::none)
+    if (!frame)
         return;
+    if (frame->reply.interrupt != Interrupt::none) {
+        frame->failing = nullptr;
+        frame->failed_at = nullptr;
+        return;
+    }
     // An exception that a child let out passes here again: it keeps the place where it began.
     const bool first = !frame->failed_at || frame->failed_at->empty() || !frame->failing ||
                        frame->failing != std::current_exception();

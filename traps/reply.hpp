@@ -16,6 +16,7 @@ enum class Interrupt : std::uint8_t {
     thrown,    ///< the driver throws an exception of its own (Routine::throw_in)
 };
 
+/// Times are counted from 0 upwards: a kernel's clock must not answer negative ones.
 /// Reply{n} is a result; Reply{-ENOENT} is an error; Reply{.interrupt = ...} interrupts.
 struct Reply {
     std::int64_t value = 0;       ///< result or -errno; with an interrupt: its argument

@@ -20,24 +20,24 @@ std::string TaskRecord::name() const {
     return given_name.empty() ? "task-" + std::to_string(id) : given_name;
 }
 
-void TaskRecord::report_unseen_failure() const noexcept {
-    // Interrupts are how tasks are ended, no crash. Whoever joined has been told already.
-    if (!cancelled && !failure_seen) {
-        try {
-            std::string text = "trapline: task '" + name() +
-                               "' crashed and nobody can join it: " + message_of(failure) + "\n";
-            if (frame.failed_at) {
-                for (const std::source_location& at : *frame.failed_at)
-                    text += "    at " + describe(at) + "\n";
-            }
-            std::fputs(text.c_str(), stderr);
-        } catch (const std::bad_alloc&) {
-            std::fputs("trapline: a task crashed, and there is no memory to say more\n", stderr);
+void TaskRecord::log_failure() noexcept {
+    failure_seen = true;
+    try {
+        std::string text = "trapline: task '" + name() +
+                           "' crashed and nobody can join it: " + message_of(failure) + "\n";
+        if (frame.failed_at) {
+            for (const std::source_location& at : *frame.failed_at)
+                text += "    at " + describe(at) + "\n";
         }
+        std::fputs(text.c_str(), stderr);
+    } catch (const std::bad_alloc&) {
+        std::fputs("trapline: a task crashed, and there is no memory to say more\n", stderr);
     }
 }
 
 namespace detail {
+
+void raise_empty_handle() { throw std::logic_error("an empty Task handle was used"); }
 
 void raise_task_error(TaskRecord& record) {
     record.failure_seen = true;
@@ -60,6 +60,8 @@ Coro<bool> Task<void>::cancel() const {
         if (task.terminated())
             co_return false;
         const auto delivery = co_await traps::Cancel{task.record()};
+        if (!delivery && delivery.error() == std::errc::function_not_supported)
+            detail::raise_unanswered("Cancel", ENOSYS);
         if (!delivery)
             throw std::system_error(delivery.error(), "cancel of task '" + task.name() + "'");
         co_await task.wait();

@@ -10,6 +10,7 @@
 // converts to it.
 #pragma once
 
+#include <concepts>
 #include <cstddef>
 #include <cstdint>
 #include <exception>
@@ -23,84 +24,13 @@
 #include "coro.hpp"
 #include "exceptions.hpp"
 #include "outcome.hpp"
-#include "wait_queue.hpp"
+#include "task_record.hpp"
 
 namespace trapline {
 
-enum class TaskState : std::uint8_t { created, ready, running, blocked, terminated };
-
-const char* name_of(TaskState state) noexcept;
-
 struct SpawnOptions {
     std::string_view name{}; ///< copied; default "task-<id>"
-    bool daemon = false;     ///< serves others: not worth a word when it is left over at the end
-};
-
-struct TaskRecord;
-
-namespace detail {
-
-/// What is done to a task's coroutine and result by one who does not know their types.
-struct TaskType {
-    void (*finish)(TaskRecord&) noexcept;
-    void (*abandon)(TaskRecord&) noexcept;
-    void (*destroy)(TaskRecord&) noexcept;
-};
-
-} // namespace detail
-
-/// A task as its handles and its kernel share it. User code sees it through Task<T> alone.
-struct TaskRecord {
-    /// Room that the kernel in charge furnishes for its own ends, empty before Spawn and after
-    /// the task has ended.
-    static constexpr std::size_t room_bytes = 256;
-
-    std::uint32_t references = 1;
-    bool daemon = false;
-    bool cancelled = false;         ///< ended by an interrupt
-    bool interrupted = false;       ///< a cancellation was delivered to it
-    bool interrupt_pending = false; ///< one waits for its next interruptible trap
-    bool failure_seen = false;      ///< somebody was told of its exception
-    std::uint64_t id = 0;           ///< given by the kernel, from 1 upwards
-    WaitQueue joiners;              ///< who waits for its end
-    std::exception_ptr failure;
-    std::string given_name;
-    TrapFrame frame;
-    TaskState state = TaskState::created;
-
-    TaskRecord(const TaskRecord&) = delete;
-    TaskRecord& operator=(const TaskRecord&) = delete;
-
-    std::string name() const;
-    void* room() noexcept { return room_; }
-
-    /// For kernels: the coroutine has ended, keep its outcome and destroy it. The task's own
-    /// destructors run in here.
-    void finish() noexcept { type_->finish(*this); }
-
-    /// For kernels: destroys a suspended coroutine that cannot go on.
-    void abandon() noexcept { type_->abandon(*this); }
-
-    void add_reference() noexcept { ++references; }
-    void drop_reference() noexcept {
-        if (--references == 0)
-            last_reference_gone();
-    }
-
-protected:
-    explicit TaskRecord(const detail::TaskType& type) noexcept : type_(&type) {}
-    ~TaskRecord() = default;
-
-private:
-    void last_reference_gone() noexcept {
-        if (failure) [[unlikely]]
-            report_unseen_failure();
-        type_->destroy(*this);
-    }
-    void report_unseen_failure() const noexcept;
-
-    const detail::TaskType* type_;
-    alignas(16) std::byte room_[room_bytes];
+    bool daemon = false;     ///< nobody is going to join it: a crash is logged when it happens
 };
 
 namespace detail {
@@ -150,13 +80,31 @@ private:
     static constexpr TaskType type{&finish, &abandon, &destroy};
 };
 
+/// Throws std::logic_error: somebody uses a handle without a task.
+[[noreturn]] void raise_empty_handle();
+
+/// T can be copied. A container says so of itself even if what it holds cannot be.
+template <class T>
+inline constexpr bool copyable = std::is_copy_constructible_v<T>;
+template <class T>
+    requires requires { typename T::value_type; } && (!std::same_as<typename T::value_type, T>)
+inline constexpr bool copyable<T> =
+    std::is_copy_constructible_v<T> && copyable<typename T::value_type>;
+
 /// Throws TaskError about `record`, which ended by an exception.
 [[noreturn]] void raise_task_error(TaskRecord& record);
 
+/// Keeps the task's record alive: the last handle may go while somebody joins.
 class JoinAwaiter : public TrapAwaiter<traps::Join> {
 public:
-    explicit JoinAwaiter(TaskRecord* record) noexcept
-        : TrapAwaiter<traps::Join>(traps::Join{record}) {}
+    explicit JoinAwaiter(TaskRecord& record) noexcept
+        : TrapAwaiter<traps::Join>(traps::Join{&record}) {
+        record.add_reference();
+    }
+    JoinAwaiter(const JoinAwaiter& other) noexcept : JoinAwaiter(*other.trap().task) {}
+    JoinAwaiter& operator=(const JoinAwaiter&) = delete;
+    ~JoinAwaiter() { trap().task->drop_reference(); }
+
     bool await_ready() const noexcept { return trap().task->state == TaskState::terminated; }
 
 protected:
@@ -199,12 +147,14 @@ public:
     explicit operator bool() const noexcept { return record_ != nullptr; }
     friend bool operator==(const Task& a, const Task& b) noexcept = default;
 
-    std::uint64_t id() const noexcept { return record_->id; }
-    std::string name() const { return record_->name(); }
-    TaskState state() const noexcept { return record_->state; }
-    bool terminated() const noexcept { return state() == TaskState::terminated; }
+    // All that follows throws std::logic_error when the handle is empty.
+
+    std::uint64_t id() const { return get().id; }
+    std::string name() const { return get().name(); }
+    TaskState state() const { return get().state; }
+    bool terminated() const { return state() == TaskState::terminated; }
     /// It ended by an interrupt: TaskCancelled, or a time limit of its own that nobody caught.
-    bool cancelled() const noexcept { return record_->cancelled; }
+    bool cancelled() const { return get().cancelled; }
 
     class [[nodiscard]] Join : public detail::JoinAwaiter {
     public:
@@ -223,10 +173,10 @@ public:
 
     /// Waits until the task has ended, and throws TaskError if that was by an exception. Blocks.
     /// Any number of tasks may join. Interrupting the joiner leaves the task alone.
-    Join join() const noexcept { return Join{record_}; }
+    Join join() const { return Join{get()}; }
 
     /// Waits until the task has ended, however it did. Blocks.
-    Wait wait() const noexcept { return Wait{record_}; }
+    Wait wait() const { return Wait{get()}; }
 
     /// Interrupts the task and waits until it has ended. Answers true if the interrupt reached it,
     /// false if it ended first. Harmless twice. The task itself: std::system_error. Blocks. If the
@@ -237,6 +187,12 @@ public:
     TaskRecord* record() const noexcept { return record_; }
 
 protected:
+    TaskRecord& get() const {
+        if (!record_) [[unlikely]]
+            detail::raise_empty_handle();
+        return *record_;
+    }
+
     TaskRecord* record_ = nullptr;
 };
 
@@ -248,7 +204,7 @@ public:
 
     class [[nodiscard]] Join : public detail::JoinAwaiter {
     public:
-        Join(TaskRecord* record, bool temporary) noexcept
+        Join(TaskRecord& record, bool temporary) noexcept
             : JoinAwaiter(record), temporary_(temporary) {}
         T await_resume() {
             TaskRecord& record = joined();
@@ -257,8 +213,9 @@ public:
             auto& outcome = static_cast<detail::TaskCell<T>&>(record).outcome;
             if (!outcome.has_value()) [[unlikely]]
                 throw std::logic_error("the task's result was moved out by an earlier join");
-            if constexpr (std::is_lvalue_reference_v<T> || std::is_copy_constructible_v<T>) {
-                if (!temporary_ || record.references > 1 || std::is_lvalue_reference_v<T>)
+            if constexpr (std::is_lvalue_reference_v<T> || detail::copyable<T>) {
+                const bool last = temporary_ && record.references <= 2; // the handle, and this
+                if (!last || std::is_lvalue_reference_v<T>)
                     return outcome.copy();
             }
             return outcome.move_out();
@@ -272,8 +229,8 @@ public:
     /// exception. Blocks. Any number of tasks may join: each gets a copy of the result. It is
     /// moved out on a temporary handle that is the last one, and when T cannot be copied: then a
     /// second join throws std::logic_error.
-    Join join() const& noexcept { return Join{record_, false}; }
-    Join join() && noexcept { return Join{record_, true}; }
+    Join join() const& { return Join{get(), false}; }
+    Join join() && { return Join{get(), true}; }
 };
 
 namespace detail {

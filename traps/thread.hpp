@@ -36,12 +36,19 @@ public:
     /// Only if completed().
     std::int64_t value() const noexcept { return value_; }
 
-    /// For kernels: asks to be told, by a waker that may be called on any thread. False if it is
-    /// completed already, then nobody calls.
-    bool await(Waker waker) noexcept {
-        waker_ = waker;
+    enum class Await : std::uint8_t { waiting, completed, taken };
+
+    /// For kernels: asks to be told, by a waker that may be called on any thread. One at a time:
+    /// `taken` if somebody else waits. `completed` if it is already, then nobody calls.
+    Await await(Waker waker) noexcept {
         State expected = State::pending;
-        return state_.compare_exchange_strong(expected, State::awaited, std::memory_order_acq_rel);
+        if (!state_.compare_exchange_strong(expected, State::claimed, std::memory_order_acquire))
+            return expected == State::completed ? Await::completed : Await::taken;
+        waker_ = waker;
+        expected = State::claimed;
+        const bool waiting =
+            state_.compare_exchange_strong(expected, State::awaited, std::memory_order_acq_rel);
+        return waiting ? Await::waiting : Await::completed;
     }
 
     /// For kernels: asks no more. False if the waker is being called or was.
@@ -51,7 +58,7 @@ public:
     }
 
 private:
-    enum class State : std::uint8_t { pending, awaited, completed };
+    enum class State : std::uint8_t { pending, claimed, awaited, completed };
     std::atomic<State> state_ = State::pending;
     std::int64_t value_ = 0;
     Waker waker_;

@@ -25,7 +25,8 @@ inline constexpr TimePoint never = TimePoint::max();
 
 /// start + wait, held at `never` instead of overflowing.
 constexpr TimePoint later(TimePoint start, Duration wait) noexcept {
-    return wait >= never - start ? never : start + wait;
+    const bool beyond = start > TimePoint{} && wait >= never - start;
+    return beyond ? never : start + wait;
 }
 
 } // namespace trapline

@@ -113,7 +113,8 @@ struct Park {
 };
 
 /// Waits for another thread to complete `completion`. Answers its value, which is an -errno if it
-/// is negative. Blocks. Interruptible unless the thread has already completed it.
+/// is negative. Blocks. Interruptible unless the thread has already completed it. A second task
+/// that awaits the same completion: -EBUSY.
 struct AwaitThread {
     ThreadCompletion* completion;
     using result = std::int64_t;

@@ -13,6 +13,7 @@
 #include <cstdio>
 #include <cstdlib>
 #include <ctime>
+#include <stdexcept>
 #include <system_error>
 #include <vector>
 
@@ -549,6 +550,8 @@ void UringEngine::resume_paused(OperationList& completed) noexcept {
 } // namespace
 
 std::unique_ptr<Engine> make_uring_engine(const UringOptions& options) {
+    if (options.entries == 0 || options.reaped_max == 0)
+        throw std::invalid_argument("UringOptions: entries and reaped_max must be at least 1");
     return std::make_unique<UringEngine>(options);
 }
 

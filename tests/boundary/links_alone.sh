@@ -5,7 +5,7 @@ program=$1
 command -v nm >/dev/null || { echo "there is no nm here"; exit 77; }
 
 symbols=$(nm -C "$program")
-if echo "$symbols" | grep -E 'io_uring|trapline::Kernel|UringEngine'; then
+if echo "$symbols" | grep -E 'io_uring|trapline::Kernel(::|\(|\))|UringEngine'; then
     echo "$program holds a part of the kernel" >&2
     exit 1
 fi

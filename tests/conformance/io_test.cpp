@@ -12,6 +12,7 @@
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
+#include <sys/inotify.h>
 #include <sys/prctl.h>
 #include <sys/syscall.h>
 
@@ -525,6 +526,34 @@ TEST_CASE("P13: descriptors in non-blocking mode wait like any other") {
         co_await pipe_reader.join();
         CHECK(written == 3);
         CHECK(count == 3);
+    });
+}
+
+TEST_CASE("P13: a descriptor in non-blocking mode that is no socket or pipe waits, too") {
+    each_run([]() -> Coro<void> {
+        char folder[] = "/tmp/trapline-XXXXXX";
+        REQUIRE(::mkdtemp(folder) != nullptr);
+        const Descriptor watch{must(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC), "inotify_init1")};
+        must(::inotify_add_watch(watch.get(), folder, IN_DELETE_SELF), "inotify_add_watch");
+        std::string buffer(256, '\0');
+        std::size_t count = 0;
+        int error = -1;
+        const auto read = [&]() -> Coro<void> {
+            const auto got = co_await traps::read(watch.get(), bytes_of(buffer));
+            error = failure_of(got);
+            count = got.value_or(0);
+        };
+        const Task<void> cancelled = co_await spawn(read);
+        co_await let_others_run(5);
+        const bool reached = co_await cancelled.cancel();
+        CHECK(reached);
+        const Task<void> reader = co_await spawn(read);
+        co_await let_others_run(5);
+        CHECK(reader.state() == TaskState::blocked);
+        ::rmdir(folder);
+        co_await reader.join();
+        CHECK(error == 0);
+        CHECK(count >= sizeof(inotify_event));
     });
 }
 

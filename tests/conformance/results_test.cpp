@@ -53,6 +53,58 @@ std::string errors_of(const KernelOptions& options, Main main) {
 
 // --- P4: results ---------------------------------------------------------------------------
 
+TEST_CASE("P4: the last handle may go while somebody joins") {
+    each_run([]() -> Coro<void> {
+        Task<int> only;
+        only = co_await spawn([&only]() -> Coro<int> {
+            co_await yield_now();
+            only = Task<int>{};
+            co_return 7;
+        });
+        const int result = co_await only.join();
+        CHECK(result == 7);
+    });
+}
+
+TEST_CASE("P4: an empty handle is refused with a sentence") {
+    each_run([]() -> Coro<void> {
+        bool refused = false;
+        try {
+            co_await Task<int>{}.join();
+        } catch (const std::logic_error&) {
+            refused = true;
+        }
+        CHECK(refused);
+    });
+}
+
+TEST_CASE("P4: a task whose result holds what cannot be copied can be joined") {
+    each_run([]() -> Coro<void> {
+        auto task = co_await spawn([]() -> Coro<std::vector<std::unique_ptr<int>>> {
+            std::vector<std::unique_ptr<int>> result;
+            result.push_back(std::make_unique<int>(3));
+            co_return result;
+        });
+        const auto result = co_await task.join();
+        CHECK(*result.at(0) == 3);
+    });
+}
+
+TEST_CASE("P7: a second task that awaits one completion gets device_or_resource_busy") {
+    each_run([]() -> Coro<void> {
+        ThreadCompletion completion;
+        std::int64_t first = 0;
+        const auto waiting = co_await spawn(
+            [&]() -> Coro<void> { first = (co_await traps::AwaitThread{&completion}).value(); });
+        co_await yield_now();
+        const auto second = co_await traps::AwaitThread{&completion};
+        completion.complete(5);
+        co_await waiting.join();
+        CHECK(second.error() == std::errc::device_or_resource_busy);
+        CHECK(first == 5);
+    });
+}
+
 TEST_CASE("P4: join answers the result") {
     each_run([]() -> Coro<void> {
         const Task<int> task = co_await spawn(answer(42));

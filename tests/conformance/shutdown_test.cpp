@@ -172,7 +172,9 @@ TEST_CASE("P11: cleanup may join tasks that are cancelled with it") {
 }
 
 TEST_CASE("P11: a task that survived a cancellation is cancelled once more") {
-    each_engine([](const KernelOptions& options) {
+    each_engine([](KernelOptions options) {
+        options.shutdown_patience = 1ms;
+        options.log = [](std::string_view) {};
         int interrupts = 0;
         run_and_shut_down(options, [&]() -> Coro<void> {
             const Task<void> task = co_await spawn([&]() -> Coro<void> {
@@ -187,6 +189,22 @@ TEST_CASE("P11: a task that survived a cancellation is cancelled once more") {
             CHECK(interrupts == 1);
         });
         CHECK(interrupts == 2);
+    });
+}
+
+TEST_CASE("P11: shutdown does not interrupt a cleanup that a cancel has started") {
+    each_engine([](const KernelOptions& options) {
+        bool cleaned_up = false;
+        run_and_shut_down(options, [&]() -> Coro<void> {
+            const Task<void> task = co_await spawn([&]() -> Coro<void> {
+                (void)co_await interrupt_of([] { return sleep(1h); });
+                co_await sleep(2ms);
+                cleaned_up = true;
+            });
+            co_await yield_now();
+            (void)co_await traps::Cancel{task.record()};
+        });
+        CHECK(cleaned_up);
     });
 }
 

@@ -27,14 +27,14 @@ TEST_CASE("a completion that came first is there, and nobody is called") {
     done.complete(42);
     CHECK(done.completed());
     CHECK(done.value() == 42);
-    CHECK_FALSE(done.await(counter.waker()));
+    CHECK(done.await(counter.waker()) == ThreadCompletion::Await::completed);
     CHECK(counter.calls == 0);
 }
 
 TEST_CASE("a completion that is awaited calls the waker, once") {
     ThreadCompletion done;
     Counter counter;
-    CHECK(done.await(counter.waker()));
+    CHECK(done.await(counter.waker()) == ThreadCompletion::Await::waiting);
     CHECK(counter.calls == 0);
     done.complete(7);
     CHECK(counter.calls == 1);
@@ -44,7 +44,7 @@ TEST_CASE("a completion that is awaited calls the waker, once") {
 TEST_CASE("a waker that was forgotten is not called") {
     ThreadCompletion done;
     Counter counter;
-    CHECK(done.await(counter.waker()));
+    CHECK(done.await(counter.waker()) == ThreadCompletion::Await::waiting);
     CHECK(done.forget());
     done.complete();
     CHECK(counter.calls == 0);
@@ -55,7 +55,7 @@ TEST_CASE("what was completed cannot be forgotten any more, nor what nobody awai
     ThreadCompletion done;
     Counter counter;
     CHECK_FALSE(done.forget());
-    CHECK(done.await(counter.waker()));
+    CHECK(done.await(counter.waker()) == ThreadCompletion::Await::waiting);
     done.complete();
     CHECK_FALSE(done.forget());
 }
@@ -66,7 +66,7 @@ TEST_CASE("after forgetting one may await again") {
     Counter second;
     done.await(first.waker());
     done.forget();
-    CHECK(done.await(second.waker()));
+    CHECK(done.await(second.waker()) == ThreadCompletion::Await::waiting);
     done.complete(1);
     CHECK(first.calls == 0);
     CHECK(second.calls == 1);
@@ -82,7 +82,7 @@ TEST_CASE("a thread's completion and the wait for it may cross: the value arrive
             done.complete(round);
         });
         go = true;
-        const bool called_later = done.await(counter.waker());
+        const bool called_later = done.await(counter.waker()) == ThreadCompletion::Await::waiting;
         other.join();
         CHECK(counter.calls == (called_later ? 1 : 0));
         CHECK(done.value() == round);

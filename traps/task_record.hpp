@@ -1,0 +1,90 @@
+// TaskRecord: a task as its handles and its kernel share it. User code sees it through Task<T>
+// alone; whoever writes a kernel finds in here what to run and where to keep his own things.
+#pragma once
+
+#include <cstddef>
+#include <cstdint>
+#include <exception>
+#include <string>
+
+#include "frame.hpp"
+#include "wait_queue.hpp"
+
+namespace trapline {
+
+enum class TaskState : std::uint8_t { created, ready, running, blocked, terminated };
+
+const char* name_of(TaskState state) noexcept;
+
+struct TaskRecord;
+
+namespace detail {
+
+/// What is done to a task's coroutine and result by one who does not know their types.
+struct TaskType {
+    void (*finish)(TaskRecord&) noexcept;
+    void (*abandon)(TaskRecord&) noexcept;
+    void (*destroy)(TaskRecord&) noexcept;
+};
+
+} // namespace detail
+
+struct TaskRecord {
+    /// Room that the kernel in charge furnishes for its own ends, empty before Spawn and after
+    /// the task has ended.
+    static constexpr std::size_t room_bytes = 256;
+
+    std::uint32_t references = 1;
+    bool daemon = false;
+    bool cancelled = false;         ///< ended by an interrupt
+    bool interrupted = false;       ///< a cancellation was delivered to it
+    bool interrupt_pending = false; ///< one waits for its next interruptible trap
+    bool failure_seen = false;      ///< somebody was told of its exception
+    std::uint64_t id = 0;           ///< given by the kernel, from 1 upwards
+    WaitQueue joiners;              ///< who waits for its end
+    std::exception_ptr failure;
+    std::string given_name;
+    TrapFrame frame;
+    TaskState state = TaskState::created;
+
+    TaskRecord(const TaskRecord&) = delete;
+    TaskRecord& operator=(const TaskRecord&) = delete;
+
+    std::string name() const;
+    void* room() noexcept { return room_; }
+
+    /// For kernels: the coroutine has ended, keep its outcome and destroy it. The task's own
+    /// destructors run in here.
+    void finish() noexcept { type_->finish(*this); }
+
+    /// For kernels: destroys a suspended coroutine that cannot go on.
+    void abandon() noexcept { type_->abandon(*this); }
+
+    /// Logs an exception that nobody was told of, once. To be cancelled is none.
+    void report_unseen_failure() noexcept {
+        if (failure && !failure_seen && !(cancelled && interrupted)) [[unlikely]]
+            log_failure();
+    }
+
+    void add_reference() noexcept { ++references; }
+    void drop_reference() noexcept {
+        if (--references == 0)
+            last_reference_gone();
+    }
+
+protected:
+    explicit TaskRecord(const detail::TaskType& type) noexcept : type_(&type) {}
+    ~TaskRecord() = default;
+
+private:
+    void last_reference_gone() noexcept {
+        report_unseen_failure();
+        type_->destroy(*this);
+    }
+    void log_failure() noexcept;
+
+    const detail::TaskType* type_;
+    alignas(16) std::byte room_[room_bytes];
+};
+
+} // namespace trapline
