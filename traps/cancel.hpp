@@ -100,8 +100,13 @@ struct LimitedResult<true, void> {
 template <bool ignore, class W, class R = body_result_t<W>>
 Coro<typename LimitedResult<ignore, R>::type> with_limit(std::variant<Duration, TimePoint> limit,
                                                          W what) {
-    const Duration* duration = std::get_if<Duration>(&limit);
-    LimitScope scope{duration ? later(co_await now(), *duration) : std::get<TimePoint>(limit)};
+    // No conditional expression: g++ 14 miscompiles a co_await in one.
+    TimePoint deadline{};
+    if (const Duration* duration = std::get_if<Duration>(&limit))
+        deadline = later(co_await now(), *duration);
+    else
+        deadline = std::get<TimePoint>(limit);
+    LimitScope scope{deadline};
     Outcome<R> outcome;
     auto&& body = begin(what);
     co_await SetLimit{scope};

@@ -57,6 +57,10 @@ void* operator new(std::size_t size, std::align_val_t alignment) {
         return memory;
     throw std::bad_alloc();
 }
+#if defined(__GNUC__) && !defined(__clang__)
+// g++ 14 does not see that the operator new above is of the same kind.
+#pragma GCC diagnostic ignored "-Wmismatched-new-delete"
+#endif
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t, std::align_val_t) noexcept { std::free(memory); }
