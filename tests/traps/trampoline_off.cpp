@@ -17,8 +17,10 @@ Coro<int> by_transfer(int depth, bool fails) {
 
 Coro<long> sum_by_transfer(int n) {
     long sum = 0;
+    if (n == 1)
+        co_return 1;
     for (int i = 0; i < n; ++i)
-        sum += n == 1 ? 1 : co_await sum_by_trampoline(1);
+        sum += co_await sum_by_trampoline(1);
     co_return sum;
 }
 

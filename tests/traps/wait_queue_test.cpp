@@ -173,7 +173,9 @@ TEST_CASE("a task parks until it is woken, by a plain function call") {
         co_await yield_now();
         const bool parked = !queue.empty() && !task.terminated();
         queue.wake();
-        co_return parked ? co_await task.join() : 0;
+        if (!parked)
+            co_return 0;
+        co_return co_await task.join();
     };
     CHECK(loop.run(body()) == 1);
 }
