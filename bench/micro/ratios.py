@@ -13,7 +13,10 @@ def load(paths):
     times, context = {}, None
     for path in paths:
         with open(path, encoding="utf-8") as file:
-            result = json.load(file)
+            text = file.read()
+        if not text:  # the filter left nothing of this program
+            continue
+        result = json.loads(text)
         context = context or result["context"]
         for run in result["benchmarks"]:
             if run["run_type"] == "iteration":
@@ -24,6 +27,8 @@ def load(paths):
 
 def main():
     times, context = load(sys.argv[1:])
+    if not times:
+        sys.exit("no benchmark of that name")
     print(f"{context['num_cpus']} x {context['mhz_per_cpu']} MHz, {context['date']}")
     print(f"{'case':34}{'ns':>9}{'spread':>9}{'floor ns':>10}{'spread':>9}{'ratio':>8}{'best':>8}"
           f"{'goal':>8}")
