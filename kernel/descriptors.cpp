@@ -25,7 +25,12 @@ Descriptors::Entry* Descriptors::entry(int fd) noexcept {
 void Descriptors::link(Operation& operation, DescriptorLink& at,
                        traps::DescriptorUse use) noexcept {
     Entry& entry = entries_[static_cast<std::size_t>(use.fd)];
-    at = {&operation, nullptr, nullptr, use.fd, use.side};
+    at = {.previous = nullptr,
+          .next = nullptr,
+          .fd = use.fd,
+          .side = use.side,
+          .second = &at != operation.links,
+          .entered = true};
     if (use.side != traps::Side::none) {
         entry.on(use.side) = &operation;
         return;
@@ -38,9 +43,9 @@ void Descriptors::link(Operation& operation, DescriptorLink& at,
 
 /// Answers the Close that may go now, if one does.
 Operation* Descriptors::unlink(DescriptorLink& at) noexcept {
-    if (!at.operation)
+    if (!at.entered)
         return nullptr;
-    at.operation = nullptr;
+    at.entered = false;
     Entry& entry = entries_[static_cast<std::size_t>(at.fd)];
     if (at.side != traps::Side::none) {
         entry.on(at.side) = nullptr;
@@ -53,8 +58,8 @@ Operation* Descriptors::unlink(DescriptorLink& at) noexcept {
 }
 
 Descriptors::Admission Descriptors::enter_other(Operation& operation) noexcept {
-    const traps::DescriptorUses uses = traps::descriptors_of(operation.request);
-    operation.links[0].operation = operation.links[1].operation = nullptr;
+    const traps::DescriptorUses uses = traps::descriptors_of(*operation.request);
+    operation.links[0].entered = operation.links[1].entered = false;
     const auto known = [](int fd) { return fd >= 0 && fd < descriptor_max; };
     for (const traps::DescriptorUse& use : {uses.first, uses.second}) {
         if (!known(use.fd))
@@ -75,7 +80,7 @@ Descriptors::Admission Descriptors::enter_other(Operation& operation) noexcept {
 }
 
 Descriptors::Admission Descriptors::enter_closing(Operation& operation, int fd) noexcept {
-    operation.links[0].operation = operation.links[1].operation = nullptr;
+    operation.links[0].entered = operation.links[1].entered = false;
     if (fd < 0 || fd >= descriptor_max)
         return Admission::granted;
     Entry* at = entry(fd);

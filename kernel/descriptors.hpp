@@ -23,7 +23,7 @@ public:
 
     /// Enters an operation; unless granted, it is not entered.
     [[gnu::always_inline]] Admission enter(Operation& operation) noexcept {
-        const traps::IoRequest& request = operation.request;
+        const traps::IoRequest& request = *operation.request;
         switch (request.index()) { // nearly all that a server does
         case traps::request_index<traps::Recv>:
             return enter_stream(operation, std::get_if<traps::Recv>(&request)->fd, &Entry::reader);
@@ -39,7 +39,7 @@ public:
     /// Takes an operation out. Calls may_go(closer) for each closing one that waited for it alone.
     template <class F>
     [[gnu::always_inline]] void leave(Operation& operation, F&& may_go) {
-        const traps::IoRequest& request = operation.request;
+        const traps::IoRequest& request = *operation.request;
         switch (request.index()) {
         case traps::request_index<traps::Recv>:
             return leave_stream(operation, std::get_if<traps::Recv>(&request)->fd, &Entry::reader,
@@ -70,7 +70,7 @@ public:
             f(*at.writer);
         for (DescriptorLink* link = at.others; link;) {
             DescriptorLink* next = link->next;
-            f(*link->operation);
+            f(link->operation());
             link = next;
         }
     }

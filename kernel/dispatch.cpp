@@ -22,6 +22,16 @@ void Kernel::adopt(TaskRecord& task) {
     ready_.push(task);
 }
 
+inline void Kernel::retire(TaskRecord& task) noexcept {
+    task.state = TaskState::terminated;
+    task.interrupt_pending = false;
+    tasks_.remove(task);
+    if (observer_) [[unlikely]]
+        observer_->terminated(task);
+    task.joiners.wake_all();
+    task.drop_reference();
+}
+
 void Kernel::terminate(TaskRecord& task) noexcept {
     timers_.drop(control(task).limit);
     task.finish();
@@ -42,16 +52,6 @@ void Kernel::abandon(TaskRecord& task) noexcept {
     retire(task);
 }
 
-void Kernel::retire(TaskRecord& task) noexcept {
-    task.state = TaskState::terminated;
-    task.interrupt_pending = false;
-    tasks_.remove(task);
-    if (observer_) [[unlikely]]
-        observer_->terminated(task);
-    task.joiners.wake_all();
-    task.drop_reference();
-}
-
 void Kernel::wake_parked(void* context) noexcept {
     auto& task = *static_cast<TaskRecord*>(context);
     control(task).kernel->make_ready(task, Reply{});
@@ -60,33 +60,36 @@ void Kernel::wake_parked(void* context) noexcept {
 // --- the turn of the loop ------------------------------------------------------------------
 
 void Kernel::run_until_ended(const TaskRecord& main) {
+    if (observer_ || shuffler_) [[unlikely]]
+        return run_turns_until_ended<true>(main);
+    run_turns_until_ended<false>(main);
+}
+
+template <bool observed>
+inline void Kernel::run_turns_until_ended(const TaskRecord& main) {
     while (main.state != TaskState::terminated) {
-        if (stuck()) [[unlikely]]
+        if (!turn<observed>()) [[unlikely]]
             throw Deadlock(describe_deadlock());
-        turn();
     }
 }
 
-/// Looks at the world where there is something to see, and runs who is ready.
-inline void Kernel::turn() {
-    if (ready_.empty() || awaited_ != 0 || !timers_.empty())
-        serve_world(ready_.empty());
-    if (ready_.empty()) [[unlikely]]
-        return;
-    if (observer_ || shuffler_) [[unlikely]]
-        run_ready<true>();
-    else
-        run_ready<false>();
-}
+bool Kernel::turn_once() { return observer_ || shuffler_ ? turn<true>() : turn<false>(); }
 
-bool Kernel::turn_unless_stuck() {
-    if (stuck())
-        return false;
-    turn();
+/// Looks at the world where there is something to see, and runs who is ready. Answers false if
+/// nothing is ready and nothing is left that could make it so.
+template <bool observed>
+inline bool Kernel::turn() {
+    if ((awaited_ | timers_.size()) != 0 || ready_.empty()) {
+        if (stuck()) [[unlikely]]
+            return false;
+        serve_world(ready_.empty());
+        if (ready_.empty()) [[unlikely]]
+            return true;
+    }
+    run_ready<observed>();
     return true;
 }
 
-/// Nothing is ready, and nothing is left that could make it so.
 inline bool Kernel::stuck() const noexcept {
     return ready_.empty() && awaited_ == 0 && timers_.size() == (patience_.set() ? 1 : 0);
 }
@@ -107,22 +110,20 @@ void Kernel::serve_world(bool may_wait) {
     }
 }
 
-/// Runs those that are ready now; what they make ready comes behind the last of them. Whether
-/// anybody looks on is asked once for all.
+/// Runs those that are ready now; what they make ready runs in the next turn.
 template <bool observed>
 inline void Kernel::run_ready() {
     ++turns_;
     if (observed && shuffler_)
         shuffle_ready();
-    const ReadyQueue::Mark end = ready_.end();
-    bool more = true;
+    TaskRecord* task = ready_.take_all();
     do {
-        TaskRecord& task = ready_.pop();
-        more = !ReadyQueue::reached(end, task);
-        if (more)
-            ready_.prefetch_front();
-        run_task<observed>(task);
-    } while (more);
+        TaskRecord* next = control(*task).next;
+        if (next)
+            ReadyQueue::prefetch(*next);
+        run_task<observed>(*task);
+        task = next;
+    } while (task);
 }
 
 template <bool observed>
@@ -144,8 +145,8 @@ inline void Kernel::run_task(TaskRecord& task) {
     }
 }
 
-void Kernel::observe_running(const TaskRecord& task) noexcept {
-    if (task.frame.chain) // else it starts, and there is no reply yet
+void Kernel::observe_running(TaskRecord& task) noexcept {
+    if (std::exchange(control(task).started, true)) // else there is no reply yet
         observer_->replied(task, task.frame.reply);
     observer_->running(task);
 }
@@ -180,17 +181,17 @@ inline Kernel::Answer Kernel::answer(TaskRecord& task) noexcept {
     case trap_index<AwaitThread>:
         return await_thread(task, *std::get_if<AwaitThread>(&trap)->completion);
     case trap_index<ReadWait>:
-        return start_io(task, Poll{std::get_if<ReadWait>(&trap)->fd, POLLIN, Side::read});
+        return start_poll(task, {std::get_if<ReadWait>(&trap)->fd, POLLIN, Side::read});
     case trap_index<WriteWait>:
-        return start_io(task, Poll{std::get_if<WriteWait>(&trap)->fd, POLLOUT, Side::write});
-    case trap_index<IoRelease>: return start_closing(task, std::get_if<IoRelease>(&trap)->fd);
+        return start_poll(task, {std::get_if<WriteWait>(&trap)->fd, POLLOUT, Side::write});
+    case trap_index<IoRelease>: return start_closing(task);
     case trap_index<Io>: {
         const IoRequest& request = std::get_if<Io>(&trap)->request;
-        const Close* close = std::get_if<Close>(&request);
-        return close ? start_closing(task, close->fd) : start_io(task, request);
+        return std::holds_alternative<Close>(request) ? start_closing(task)
+                                                      : start_io(task, request);
     }
-    default: return reply_now(task, {-ENOSYS});
     }
+    __builtin_unreachable(); // it knows them all
 }
 
 Kernel::Answer Kernel::sleep_until(TaskRecord& task, TimePoint time) noexcept {

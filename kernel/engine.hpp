@@ -6,7 +6,7 @@
 // engine may use the memory it points to, cancelled or not.
 #pragma once
 
-#include <cstddef>
+#include <cstddef> // offsetof
 #include <cstdint>
 #include <string>
 
@@ -20,16 +20,19 @@ struct Operation;
 
 /// An operation's use of a descriptor, for the kernel's table of descriptors.
 struct DescriptorLink {
-    Operation* operation;     ///< null when it is not entered
     DescriptorLink* previous; ///< among those on no side
     DescriptorLink* next;
     int fd;
     traps::Side side;
+    bool second; ///< of the operation's two
+    bool entered;
+
+    Operation& operation() noexcept;
 };
 
 /// An I/O operation under way. The kernel owns it; it does not move while it is in flight.
 struct Operation {
-    traps::IoRequest request;
+    const traps::IoRequest* request = nullptr; ///< stays where it is while this is in flight
 
     // What comes of it; the engine fills this in.
     std::int64_t result = 0;      ///< bytes, a descriptor, a mask or 0; or -errno
@@ -55,6 +58,11 @@ struct Operation {
 
     bool ended_by_cancel() const noexcept;
 };
+
+inline Operation& DescriptorLink::operation() noexcept {
+    auto* first = reinterpret_cast<std::byte*>(this - (second ? 1 : 0));
+    return *reinterpret_cast<Operation*>(first - offsetof(Operation, links));
+}
 
 /// Operations in a row, first in, first out.
 class OperationList {

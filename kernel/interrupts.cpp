@@ -43,7 +43,7 @@ void Kernel::interrupt_if_blocked(TaskRecord& task) noexcept {
             return; // completed this moment: the value is on its way
         --awaited_;
     } else {
-        if (traps::interruptible(own.operation.request) &&
+        if (traps::interruptible(*own.operation.request) &&
             !std::exchange(own.operation.cancel_requested, true))
             engine_->cancel(own.operation);
         return;

@@ -12,11 +12,14 @@ namespace trapline {
 namespace {
 
 Operation& make_operation(TaskRecord& task, const traps::IoRequest& request) noexcept {
-    Operation& operation = *std::construct_at(&control(task).operation);
-    operation.request = request;
+    auto& operation = *::new (&control(task).operation) Operation; // its links stay unwritten
+    operation.request = &request;
     operation.task = &task;
     return operation;
 }
+
+/// What an IoRelease waits for as a Close would. It never reaches the engine.
+constexpr traps::IoRequest release = traps::Close{-1};
 
 int error_of(Descriptors::Admission refusal) noexcept {
     switch (refusal) {
@@ -60,6 +63,12 @@ inline Kernel::Answer Kernel::launch(TaskRecord& task) noexcept {
     return reply_now(task, io_reply(task));
 }
 
+/// A ReadWait or WriteWait is short for a Poll, and becomes it where it lies.
+Kernel::Answer Kernel::start_poll(TaskRecord& task, const traps::Poll& poll) noexcept {
+    return start_io(task, task.frame.trap.emplace<traps::Io>(traps::IoRequest{poll}).request);
+}
+
+/// `request` lies in the task's trap, and stays there until the operation is over.
 Kernel::Answer Kernel::start_io(TaskRecord& task, const traps::IoRequest& request) noexcept {
     if (may_take_interrupt(task) && traps::interruptible(request)) [[unlikely]] {
         return reply_pending(task);
@@ -70,9 +79,18 @@ Kernel::Answer Kernel::start_io(TaskRecord& task, const traps::IoRequest& reques
     return launch(task);
 }
 
-/// A Close, or an IoRelease, which is a Close without the closing.
-Kernel::Answer Kernel::start_closing(TaskRecord& task, int fd) noexcept {
-    Operation& operation = make_operation(task, traps::Close{fd});
+/// The descriptor of a Close, or of an IoRelease, which is a Close without the closing.
+int Kernel::closing(const TaskRecord& task) noexcept {
+    const Trap& trap = task.frame.trap;
+    if (const auto* io = std::get_if<traps::Io>(&trap))
+        return std::get_if<traps::Close>(&io->request)->fd;
+    return std::get_if<traps::IoRelease>(&trap)->fd;
+}
+
+Kernel::Answer Kernel::start_closing(TaskRecord& task) noexcept {
+    const auto* io = std::get_if<traps::Io>(&task.frame.trap);
+    Operation& operation = make_operation(task, io ? io->request : release);
+    const int fd = closing(task);
     const Descriptors::Admission admission = descriptors_.enter_closing(operation, fd);
     if (const int error = error_of(admission)) [[unlikely]]
         return reply_now(task, {-error});
@@ -89,10 +107,9 @@ Kernel::Answer Kernel::start_closing(TaskRecord& task, int fd) noexcept {
 
 /// Nothing is in flight on the descriptor any more.
 Kernel::Answer Kernel::launch_closing(TaskRecord& task) noexcept {
-    const Operation& operation = control(task).operation;
     // From here Linux keeps the order. It may carry out a Close, and give the number to another
     // file, long before the completion is seen (tests/ring/closed_and_reused_descriptor.cpp).
-    descriptors_.closed(std::get_if<traps::Close>(&operation.request)->fd);
+    descriptors_.closed(closing(task));
     if (std::holds_alternative<traps::IoRelease>(task.frame.trap))
         return over_at_once(task);
     return launch(task);

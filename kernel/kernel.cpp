@@ -92,8 +92,8 @@ void Kernel::run_main(TaskRecord& main) {
 
 void Kernel::shuffle_ready() {
     shuffled_.clear();
-    while (!ready_.empty())
-        shuffled_.push_back(&ready_.pop());
+    for (TaskRecord* task = ready_.take_all(); task; task = control(*task).next)
+        shuffled_.push_back(task);
     std::shuffle(shuffled_.begin(), shuffled_.end(), *shuffler_);
     for (TaskRecord* task : shuffled_)
         ready_.push(*task);
@@ -173,7 +173,7 @@ void Kernel::shutdown() {
     while (!tasks_.empty()) {
         if (last_id_ != std::exchange(cancelled_up_to, last_id_)) // also what cleanup spawns
             interrupt_the_rest(false);
-        if (turn_unless_stuck())
+        if (turn_once())
             continue;
         // Parked for ever with interrupts held back, or by a join of one that is.
         TaskRecord& task = *tasks_.newest();

@@ -58,14 +58,14 @@ public:
     /// std::logic_error from within a running task, from another thread and after shutdown().
     template <class T>
     T run(Coro<T> main) {
-        auto* cell = new detail::TaskCell<T>(std::move(main), {.name = "main"});
-        const Task<T> handle{cell};
-        run_main(*cell);
-        if (cell->failure) {
-            cell->failure_seen = true;
-            std::rethrow_exception(cell->failure);
+        const Task<T> task = detail::make_task(std::move(main), {.name = "main"});
+        auto& cell = static_cast<detail::TaskCell<T>&>(*task.record());
+        run_main(cell);
+        if (cell.failure) {
+            cell.failure_seen = true;
+            std::rethrow_exception(cell.failure);
         }
-        return cell->outcome.take();
+        return cell.take_result();
     }
 
     /// The same with a callable that returns a coroutine; it lives as long as that runs.
@@ -97,8 +97,11 @@ private:
 
     // The turn of the loop (dispatch.cpp).
     void run_until_ended(const TaskRecord& main);
-    bool turn_unless_stuck();
-    [[gnu::always_inline]] void turn();
+    template <bool observed>
+    [[gnu::always_inline]] void run_turns_until_ended(const TaskRecord& main);
+    bool turn_once();
+    template <bool observed>
+    [[gnu::always_inline]] bool turn();
     bool stuck() const noexcept;
     void interrupt_the_rest(bool once_more) noexcept;
     void serve_world(bool may_wait);
@@ -106,14 +109,14 @@ private:
     [[gnu::always_inline]] void run_ready();
     template <bool observed>
     [[gnu::always_inline]] void run_task(TaskRecord& task);
-    void observe_running(const TaskRecord& task) noexcept;
+    void observe_running(TaskRecord& task) noexcept;
     void shuffle_ready();
 
     // Tasks.
     void adopt(TaskRecord& task);
     void terminate(TaskRecord& task) noexcept;
     void abandon(TaskRecord& task) noexcept;
-    void retire(TaskRecord& task) noexcept;
+    [[gnu::always_inline]] void retire(TaskRecord& task) noexcept;
     void make_ready(TaskRecord& task, Reply reply) noexcept;
     static bool is_parked(const TaskRecord& task) noexcept;
     static bool is_asleep(const TaskRecord& task) noexcept;
@@ -144,7 +147,9 @@ private:
 
     // I/O (io.cpp).
     Answer start_io(TaskRecord& task, const traps::IoRequest& request) noexcept;
-    Answer start_closing(TaskRecord& task, int fd) noexcept;
+    Answer start_poll(TaskRecord& task, const traps::Poll& poll) noexcept;
+    Answer start_closing(TaskRecord& task) noexcept;
+    static int closing(const TaskRecord& task) noexcept;
     Answer launch(TaskRecord& task) noexcept;
     Answer launch_closing(TaskRecord& task) noexcept;
     Answer over_at_once(TaskRecord& task) noexcept;

@@ -26,19 +26,20 @@ struct TaskControl {
     TaskControl(Kernel& owner, TaskRecord& task) noexcept : kernel(&owner), limit(task, true) {}
     ~TaskControl() {}
 
-    TaskRecord* next = nullptr; ///< in the ready queue or in the inbox
+    TaskRecord* next; ///< in the ready queue or in the inbox
 
     // An interrupt that waits until the task can take it.
     Interrupt pending = Interrupt::none;
     bool masked = false;
     bool cancel_sent = false; ///< it has been cancelled; a second time is no news
-    TimePoint pending_deadline;
+    bool started = false;     ///< observers have seen it run
+    TimePoint pending_deadline; ///< of a time limit
 
     Kernel* kernel;
     TaskTimer limit; ///< set to the time limit in force
 
-    TaskRecord* older = nullptr; ///< in the table
-    TaskRecord* newer = nullptr;
+    TaskRecord* older; ///< in the table
+    TaskRecord* newer;
 
     /// The time limit in force.
     TimePoint deadline() const noexcept { return limit.set() ? limit.time() : never; }
@@ -51,7 +52,8 @@ struct TaskControl {
     };
 };
 
-static_assert(sizeof(TaskControl) <= TaskRecord::room_bytes && alignof(TaskControl) <= 16);
+static_assert(sizeof(TaskControl) <= TaskRecord::room_bytes);
+static_assert(alignof(TaskControl) <= alignof(void*));
 
 inline TaskControl& control(TaskRecord& task) noexcept {
     return *std::launder(static_cast<TaskControl*>(task.room()));
@@ -60,11 +62,7 @@ inline TaskControl& control(TaskRecord& task) noexcept {
 /// Tasks that are ready, first in, first out. `TaskRecord::state` says whether a task is in here.
 class ReadyQueue {
 public:
-    /// A place in the queue: behind the last task that is in it now.
-    using Mark = TaskRecord* const*;
-
     bool empty() const noexcept { return first_ == nullptr; }
-    Mark end() const noexcept { return end_; }
 
     void push(TaskRecord& task) noexcept {
         task.state = TaskState::ready;
@@ -74,25 +72,17 @@ public:
     }
 
     /// Has the next task's hot part fetched while another one runs: with thousands of tasks it lies
-    /// far from the processor (a quarter less time for each trap with 10,000). Not when empty.
-    void prefetch_front() const noexcept {
-        const auto* hot = reinterpret_cast<const std::byte*>(&first_->frame.innermost);
+    /// far from the processor (a quarter less time for each trap with 10,000).
+    static void prefetch(const TaskRecord& task) noexcept {
+        const auto* hot = reinterpret_cast<const std::byte*>(&task);
         __builtin_prefetch(hot, 1);
-        __builtin_prefetch(hot + 56, 1);
+        __builtin_prefetch(hot + 64, 1);
     }
 
-    /// Not when it is empty.
-    TaskRecord& pop() noexcept {
-        TaskRecord& task = *first_;
-        first_ = control(task).next;
-        if (!first_)
-            end_ = &first_;
-        return task;
-    }
-
-    /// Whether `task`, just popped, was the last one before the mark.
-    static bool reached(Mark mark, TaskRecord& task) noexcept {
-        return &control(task).next == mark;
+    /// Empties the queue; answers its first task, or null. Each task's `next` leads on.
+    TaskRecord* take_all() noexcept {
+        end_ = &first_;
+        return std::exchange(first_, nullptr);
     }
 
 private:
@@ -110,6 +100,7 @@ public:
 
     void insert(TaskRecord& task) noexcept {
         control(task).older = newest_;
+        control(task).newer = nullptr;
         if (newest_)
             control(*newest_).newer = &task;
         newest_ = &task;

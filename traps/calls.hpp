@@ -23,17 +23,14 @@ namespace traps {
 template <class R>
 class [[nodiscard]] IoCall : public TrapAwaiter<Io> {
 public:
+    using plain_call = IoCall;
+
     explicit IoCall(const IoRequest& request) noexcept : TrapAwaiter<Io>(Io{request}) {}
 
-    std::expected<R, std::error_code> await_resume() {
-        const Reply& answer = reply();
-        if (answer.failed()) [[unlikely]]
-            return std::unexpected(detail::error_of(answer.error()));
-        if constexpr (std::is_void_v<R>)
-            return {};
-        else
-            return static_cast<R>(answer.value);
+    static std::expected<R, std::error_code> answer(const Reply& reply) noexcept {
+        return detail::expected_of<R>(reply);
     }
+    std::expected<R, std::error_code> await_resume() { return answer(reply()); }
 };
 
 // --- descriptors: never block unless they say so -------------------------------------------

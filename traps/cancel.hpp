@@ -74,7 +74,7 @@ public:
     void await_resume() {
         const Reply& answer = reply();
         if (answer.failed()) [[unlikely]]
-            raise_unanswered("SetTimeout", answer.error());
+            raise_unanswered(trap_index<traps::SetTimeout>, answer.error());
         scope_.enter(frame(), answer.time());
     }
 
@@ -174,7 +174,7 @@ public:
     bool await_resume() {
         const Reply& answer = reply();
         if (answer.failed()) [[unlikely]]
-            raise_unanswered("Self", answer.error());
+            raise_unanswered(trap_index<traps::Self>, answer.error());
         return result_of<TaskRecord*>(answer)->interrupt_pending;
     }
 };

@@ -20,7 +20,6 @@
 #include <cstddef>
 #include <exception>
 #include <source_location>
-#include <stdexcept>
 #include <type_traits>
 #include <utility>
 
@@ -69,21 +68,31 @@ struct PromiseBase {
     FinalAwaiter final_suspend() const noexcept { return {}; }
 
     template <MarkedAwaitable A>
+        requires(!PlainCall<std::remove_cvref_t<A>>)
     A&& await_transform(A&& awaitable,
                         std::source_location at = std::source_location::current()) noexcept {
         where = at;
         return std::forward<A>(awaitable);
     }
+    template <PlainCall A>
+    Asked<A> await_transform(const A& call, std::source_location at =
+                                                std::source_location::current()) noexcept {
+        where = at;
+        return {*frame, call};
+    }
     template <TrapType T>
-    TrapCall<T> await_transform(
+    Asked<TrapCall<T>> await_transform(
         const T& trap, std::source_location at = std::source_location::current()) noexcept {
         where = at;
-        return TrapCall<T>{trap};
+        return {*frame, TrapCall<T>{trap}};
     }
 
     /// Notes where the exception that is being handled began, once for each.
     void note_failure() noexcept;
 };
+
+/// Throws std::logic_error: `use` of a Coro that was moved from or awaited before.
+[[noreturn]] void raise_empty_coro(const char* use);
 
 template <class T>
 struct CoroPromise;
@@ -170,8 +179,7 @@ class Coro<T>::Awaiter {
 public:
     explicit Awaiter(Coro&& body) : body_(std::move(body)) {
         if (!body_) [[unlikely]]
-            throw std::logic_error(
-                "co_await of an empty Coro: it was moved from or awaited before");
+            detail::raise_empty_coro("co_await");
     }
 
     bool await_ready() const noexcept { return false; }
@@ -198,6 +206,8 @@ typename Coro<T>::Awaiter Coro<T>::operator co_await() && {
 
 template <class T>
 Coro<T> detail::CoroPromiseBase<T>::get_return_object() noexcept {
+    static_assert(alignof(CoroPromise<T>) <= 2 * sizeof(void*),
+                  "a coroutine's result cannot be aligned so strictly: return a pointer to it");
     auto& self = static_cast<CoroPromise<T>&>(*this);
     return Coro<T>{std::coroutine_handle<CoroPromise<T>>::from_promise(self)};
 }

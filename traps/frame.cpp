@@ -1,6 +1,8 @@
 #include "frame.hpp"
 
 #include <new>
+#include <stdexcept>
+#include <string>
 #include <utility>
 
 #include "coro.hpp"
@@ -12,14 +14,24 @@ namespace {
 
 AwaitChain chain_from(const detail::PromiseBase* promise) {
     AwaitChain chain;
-    for (; promise; promise = promise->parent)
-        chain.push_back(promise->where);
+    for (; promise; promise = promise->parent) {
+        if (promise->where.line() != 0) // else it has not come to its first await
+            chain.push_back(promise->where);
+    }
     return chain;
 }
 
 } // namespace
 
-AwaitChain TrapFrame::where() const { return chain_from(chain); }
+AwaitChain TrapFrame::where() const {
+    if (!innermost)
+        return {};
+    // All promises begin with a PromiseBase and lie at the same place of their coroutine's frame:
+    // none is aligned more strictly (CoroPromiseBase sees to it).
+    const void* address = innermost.address();
+    using Base = std::coroutine_handle<detail::PromiseBase>;
+    return chain_from(&Base::from_address(const_cast<void*>(address)).promise());
+}
 
 namespace detail {
 
@@ -28,21 +40,24 @@ void PromiseBase::note_failure() noexcept {
     if (!frame)
         return;
     if (frame->reply.interrupt != Interrupt::none) {
-        frame->failing = nullptr;
-        frame->failed_at = nullptr;
+        frame->failures = nullptr;
         return;
     }
-    // An exception that a child let out passes here again: it keeps the place where it began.
-    const bool first = !frame->failed_at || frame->failed_at->empty() || !frame->failing ||
-                       frame->failing != std::current_exception();
-    if (!first)
-        return;
     try {
-        frame->failed_at = std::make_unique<AwaitChain>(chain_from(this));
+        Failures& failures = frame->noted_failures();
+        // One that a child let out passes here again: it keeps the place where it began.
+        if (failures.last != std::current_exception()) {
+            failures.last_began = chain_from(this);
+            failures.last = std::current_exception();
+        }
     } catch (const std::bad_alloc&) {
-        frame->failed_at = nullptr; // the exception itself matters more
+        frame->failures = nullptr; // the exception itself matters more
     }
-    frame->failing = std::current_exception();
+}
+
+void raise_empty_coro(const char* use) {
+    throw std::logic_error(use +
+                           std::string{" of an empty Coro: it was moved from or awaited before"});
 }
 
 void raise_interrupt(TrapFrame& frame) {
@@ -58,7 +73,7 @@ void raise_interrupt(TrapFrame& frame) {
         else
             raise(TimeoutCancellation{reply.time()});
     } else if (reply.interrupt == Interrupt::thrown) {
-        std::rethrow_exception(std::exchange(frame.thrown, nullptr));
+        std::rethrow_exception(std::exchange(frame.failures->thrown, nullptr));
     }
     raise(TaskCancelled{});
     __builtin_unreachable();

@@ -18,10 +18,6 @@
 
 namespace trapline {
 
-namespace detail {
-struct PromiseBase;
-} // namespace detail
-
 /// One time-limit scope of a chain. Lives in the scope's own coroutine; the frame points to the
 /// innermost, so that an interrupt is reported by the scope it belongs to.
 struct TimeLimit {
@@ -36,18 +32,22 @@ struct TimeLimit {
 /// Where coroutines of a chain were when an exception passed them, innermost first.
 using AwaitChain = std::vector<std::source_location>;
 
-struct TrapFrame {
-    TimeLimit* limit = nullptr;            ///< innermost time-limit scope
-    std::exception_ptr thrown;             ///< with Interrupt::thrown: the exception
-    std::exception_ptr failing;            ///< the last exception that left a coroutine
-    std::unique_ptr<AwaitChain> failed_at; ///< and where it began
+/// The exceptions that pass through a frame.
+struct Failures {
+    std::exception_ptr thrown; ///< with Interrupt::thrown: what to throw
+    std::exception_ptr last;   ///< the last one that left a coroutine
+    AwaitChain last_began;     ///< and where
+};
 
+struct TrapFrame {
     // What every trap touches, close together.
-    Trap trap;                            ///< what the innermost coroutine asks
-    std::coroutine_handle<> innermost;    ///< who asks; null when the outermost has ended
-    detail::PromiseBase* chain = nullptr; ///< its promise, whose parents lead outwards
-    Reply reply;                          ///< what it will see when it is resumed
-    std::coroutine_handle<> next;         ///< hand-over that is left to the driver, see resume()
+    Trap trap;                         ///< what the innermost coroutine asks
+    std::coroutine_handle<> innermost; ///< who asks; null when the outermost has ended
+    Reply reply;                       ///< what it will see when it is resumed
+
+    std::coroutine_handle<> next;      ///< hand-over that is left to the driver, see resume()
+    TimeLimit* limit = nullptr;        ///< innermost time-limit scope
+    std::unique_ptr<Failures> failures; ///< made when there is the first
 
     TrapFrame() = default;
     TrapFrame(const TrapFrame&) = delete;
@@ -65,6 +65,13 @@ struct TrapFrame {
 
     /// The source line of each await on the way in, innermost first. Only while it is suspended.
     AwaitChain where() const;
+
+    /// Made when it is first asked for.
+    Failures& noted_failures() {
+        if (!failures)
+            failures = std::make_unique<Failures>();
+        return *failures;
+    }
 };
 
 namespace detail {

@@ -11,7 +11,6 @@ struct FramePool::ThreadEnd {
                 ::operator delete(block, alignment);
             }
         }
-        kept_bytes_ = 0;
     }
 };
 

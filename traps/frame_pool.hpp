@@ -28,14 +28,13 @@ class FramePool {
 public:
     static constexpr std::size_t granule_bytes = 64; // a cache line, and every block's alignment
     static constexpr std::size_t block_bytes_max = 8192;
-    static constexpr std::size_t kept_bytes_max = std::size_t{64} << 20; // a thread
+    static constexpr std::size_t kept_bytes_max = std::size_t{32} << 20; // of one size, a thread
 
     static void* allocate(std::size_t bytes) {
         if (frames_recycled && bytes <= block_bytes_max) {
             Class& blocks = classes_[class_of(bytes)];
             if (Block* block = blocks.free) [[likely]] {
                 blocks.free = block->next;
-                kept_bytes_ -= rounded(bytes);
                 return block;
             }
             return allocate_new(rounded(bytes));
@@ -44,12 +43,13 @@ public:
     }
 
     static void deallocate(void* memory, std::size_t bytes) noexcept {
-        if (frames_recycled && bytes <= block_bytes_max && kept_bytes_ + bytes <= kept_bytes_limit_)
-            [[likely]] {
+        if (frames_recycled && bytes <= block_bytes_max) {
             Class& blocks = classes_[class_of(bytes)];
-            blocks.free = ::new (memory) Block{blocks.free};
-            kept_bytes_ += rounded(bytes);
-            return;
+            const std::size_t kept = rounded(bytes) + (blocks.free ? blocks.free->kept_bytes : 0);
+            if (kept <= kept_bytes_limit_) [[likely]] {
+                blocks.free = ::new (memory) Block{blocks.free, kept};
+                return;
+            }
         }
         ::operator delete(memory, alignment);
     }
@@ -57,6 +57,7 @@ public:
 private:
     struct Block {
         Block* next;
+        std::size_t kept_bytes; ///< in this one and those behind it
     };
     struct Class {
         Block* free;
@@ -79,13 +80,11 @@ private:
     // Zero-initialised and without destructors, so that the fast path needs no guard. Before the
     // first allocation and after the thread's end the limit is 0: nothing is kept.
     static constinit thread_local Class classes_[block_bytes_max / granule_bytes + 1];
-    static constinit thread_local std::size_t kept_bytes_;
     static constinit thread_local std::size_t kept_bytes_limit_;
 };
 
 inline constinit thread_local FramePool::Class
     FramePool::classes_[block_bytes_max / granule_bytes + 1] = {};
-inline constinit thread_local std::size_t FramePool::kept_bytes_ = 0;
 inline constinit thread_local std::size_t FramePool::kept_bytes_limit_ = 0;
 
 } // namespace trapline::detail

@@ -23,10 +23,9 @@ public:
     Outcome& operator=(const Outcome&) = delete;
     ~Outcome() { clear(); }
 
-    /// The value: a T, a pointer for a reference, nothing for void.
+    /// The value: a T, a pointer for a reference, nothing for void. Only while there is nothing.
     template <class... Args>
     void set_value(Args&&... args) {
-        clear();
         std::construct_at(std::addressof(value_), std::forward<Args>(args)...);
         kind_ = Kind::value;
     }
@@ -56,7 +55,7 @@ public:
     /// Moves the value out, or throws the exception.
     T take() {
         if (kind_ != Kind::value) [[unlikely]]
-            std::rethrow_exception(failure_);
+            rethrow(failure_);
         if constexpr (std::is_void_v<T>)
             return;
         else if constexpr (std::is_lvalue_reference_v<T>)
@@ -83,6 +82,11 @@ public:
 
 private:
     enum class Kind : std::uint8_t { empty, value, failure };
+
+    /// Out of the way of those who take a value.
+    [[noreturn, gnu::noinline]] static void rethrow(const std::exception_ptr& failure) {
+        std::rethrow_exception(failure);
+    }
 
     void clear() noexcept {
         if (kind_ == Kind::value)

@@ -22,7 +22,7 @@ class Routine {
 public:
     explicit Routine(Coro<T> body) : body_(std::move(body)) {
         if (!body_)
-            throw std::logic_error("Routine of an empty Coro");
+            detail::raise_empty_coro("Routine");
         body_.handle().promise().frame = &frame_;
         frame_.innermost = body_.handle();
     }
@@ -47,7 +47,7 @@ public:
     const Trap* throw_in(std::exception_ptr failure) {
         require(started_ && !ended(), "threw into a routine that waits for nothing");
         require(failure != nullptr, "threw no exception in");
-        frame_.thrown = std::move(failure);
+        frame_.noted_failures().thrown = std::move(failure);
         return send({.interrupt = Interrupt::thrown});
     }
 

@@ -17,7 +17,11 @@ const char* name_of(TaskState state) noexcept {
 }
 
 std::string TaskRecord::name() const {
-    return given_name.empty() ? "task-" + std::to_string(id) : given_name;
+    return given_name ? *given_name : "task-" + std::to_string(id);
+}
+
+void TaskRecord::set_name(std::string_view name) {
+    given_name = std::make_unique<const std::string>(name);
 }
 
 void TaskRecord::log_failure() noexcept {
@@ -25,8 +29,8 @@ void TaskRecord::log_failure() noexcept {
     try {
         std::string text = "trapline: task '" + name() +
                            "' crashed and nobody can join it: " + message_of(failure) + "\n";
-        if (frame.failed_at) {
-            for (const std::source_location& at : *frame.failed_at)
+        if (frame.failures) {
+            for (const std::source_location& at : frame.failures->last_began)
                 text += "    at " + describe(at) + "\n";
         }
         std::fputs(text.c_str(), stderr);
@@ -49,8 +53,8 @@ void raise_task_error(TaskRecord& record) {
 void JoinAwaiter::raise_refused() const {
     const int error = reply().error();
     if (error == ENOSYS)
-        raise_unanswered("Join", ENOSYS);
-    throw std::system_error(error_of(error), "join of task '" + trap().task->name() + "'");
+        raise_unanswered(trap_index<traps::Join>, ENOSYS);
+    throw std::system_error(error_of(error), "join of task '" + record_.name() + "'");
 }
 
 } // namespace detail
@@ -61,7 +65,7 @@ Coro<bool> Task<void>::cancel() const {
             co_return false;
         const auto delivery = co_await traps::Cancel{task.record()};
         if (!delivery && delivery.error() == std::errc::function_not_supported)
-            detail::raise_unanswered("Cancel", ENOSYS);
+            detail::raise_unanswered(trap_index<traps::Cancel>, ENOSYS);
         if (!delivery)
             throw std::system_error(delivery.error(), "cancel of task '" + task.name() + "'");
         co_await task.wait();

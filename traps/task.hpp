@@ -38,13 +38,7 @@ namespace detail {
 /// A task together with its coroutine and, later, its result.
 template <class T>
 struct TaskCell final : TaskRecord {
-    TaskCell(Coro<T>&& coro, const SpawnOptions& options)
-        : TaskRecord(type), body(std::move(coro)) {
-        if (!body)
-            throw std::logic_error("spawn of an empty Coro");
-        if (!options.name.empty())
-            given_name = options.name;
-        daemon = options.daemon;
+    explicit TaskCell(Coro<T>&& coro) noexcept : TaskRecord(type), body(std::move(coro)) {
         frame.innermost = body.handle();
         body.handle().promise().frame = &frame;
     }
@@ -55,17 +49,25 @@ struct TaskCell final : TaskRecord {
     }
 
     Coro<T> body;
-    Outcome<T> outcome;
+    struct Nothing {};
+    [[no_unique_address]] std::conditional_t<std::is_void_v<T>, Nothing, Outcome<T>>
+        result; ///< of one that has ended; an exception is the record's
+
+    /// Moves the result out. Only if it ended without an exception.
+    T take_result() {
+        if constexpr (!std::is_void_v<T>)
+            return result.take();
+    }
 
 private:
     static void finish(TaskRecord& record) noexcept {
         auto& cell = static_cast<TaskCell&>(record);
-        Outcome<T>& result = cell.body.handle().promise().outcome;
-        if (result.has_failure()) {
-            cell.failure = result.failure();
-        } else {
+        Outcome<T>& outcome = cell.body.handle().promise().outcome;
+        if (outcome.has_failure()) [[unlikely]] {
+            cell.failure = outcome.failure();
+        } else if constexpr (!std::is_void_v<T>) {
             try {
-                result.move_to(cell.outcome);
+                outcome.move_to(cell.result);
             } catch (...) { // T's move constructor
                 cell.failure = std::current_exception();
             }
@@ -95,28 +97,32 @@ inline constexpr bool copyable<T> =
 [[noreturn]] void raise_task_error(TaskRecord& record);
 
 /// Keeps the task's record alive: the last handle may go while somebody joins.
-class JoinAwaiter : public TrapAwaiter<traps::Join> {
+class JoinAwaiter : public ReplyAwaiter {
 public:
-    explicit JoinAwaiter(TaskRecord& record) noexcept
-        : TrapAwaiter<traps::Join>(traps::Join{&record}) {
-        record.add_reference();
-    }
-    JoinAwaiter(const JoinAwaiter& other) noexcept : JoinAwaiter(*other.trap().task) {}
+    explicit JoinAwaiter(TaskRecord& record) noexcept : record_(record) { record.add_reference(); }
+    JoinAwaiter(const JoinAwaiter& other) noexcept : JoinAwaiter(other.record_) {}
     JoinAwaiter& operator=(const JoinAwaiter&) = delete;
-    ~JoinAwaiter() { trap().task->drop_reference(); }
+    ~JoinAwaiter() { record_.drop_reference(); }
 
-    bool await_ready() const noexcept { return trap().task->state == TaskState::terminated; }
+    bool await_ready() const noexcept { return record_.state == TaskState::terminated; }
+
+    template <class Promise>
+    void await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        yield<traps::Join>(self, &record_);
+    }
 
 protected:
     TaskRecord& joined() {
         // An interrupt is thrown also if the task has ended since: it came before that.
         if (asked() && reply().failed()) [[unlikely]]
             raise_refused();
-        return *trap().task;
+        return record_;
     }
 
 private:
     [[noreturn]] void raise_refused() const;
+
+    TaskRecord& record_;
 };
 
 } // namespace detail
@@ -210,15 +216,15 @@ public:
             TaskRecord& record = joined();
             if (record.failure) [[unlikely]]
                 detail::raise_task_error(record);
-            auto& outcome = static_cast<detail::TaskCell<T>&>(record).outcome;
-            if (!outcome.has_value()) [[unlikely]]
+            auto& result = static_cast<detail::TaskCell<T>&>(record).result;
+            if (!result.has_value()) [[unlikely]]
                 throw std::logic_error("the task's result was moved out by an earlier join");
             if constexpr (std::is_lvalue_reference_v<T> || detail::copyable<T>) {
                 const bool last = temporary_ && record.references <= 2; // the handle, and this
                 if (!last || std::is_lvalue_reference_v<T>)
-                    return outcome.copy();
+                    return result.copy();
             }
-            return outcome.move_out();
+            return result.move_out();
         }
 
     private:
@@ -235,24 +241,33 @@ public:
 
 namespace detail {
 
+/// A task that no kernel runs yet.
+template <class T>
+Task<T> make_task(Coro<T>&& body, const SpawnOptions& options = {}) {
+    if (!body) [[unlikely]]
+        raise_empty_coro("spawn");
+    Task<T> task{new TaskCell<T>(std::move(body))};
+    if (!options.name.empty()) [[unlikely]]
+        task.record()->set_name(options.name);
+    task.record()->daemon = options.daemon;
+    return task;
+}
+
 template <class T>
 class [[nodiscard]] SpawnAwaiter : public TrapAwaiter<traps::Spawn> {
 public:
-    SpawnAwaiter(Coro<T>&& body, const SpawnOptions& options)
-        : SpawnAwaiter(new TaskCell<T>(std::move(body), options)) {}
+    explicit SpawnAwaiter(Task<T>&& task) noexcept
+        : TrapAwaiter<traps::Spawn>(traps::Spawn{task.record()}), task_(std::move(task)) {}
     SpawnAwaiter(SpawnAwaiter&&) = delete;
 
     Task<T> await_resume() {
         const Reply& answer = reply();
         if (answer.failed()) [[unlikely]]
-            raise_unanswered("Spawn", answer.error());
+            raise_unanswered(trap_index<traps::Spawn>, answer.error());
         return std::move(task_);
     }
 
 private:
-    explicit SpawnAwaiter(TaskCell<T>* cell) noexcept
-        : TrapAwaiter<traps::Spawn>(traps::Spawn{cell}), task_(cell) {}
-
     Task<T> task_;
 };
 
@@ -262,7 +277,7 @@ private:
 /// Throws std::bad_alloc when there is no memory for it.
 template <class T>
 detail::SpawnAwaiter<T> spawn(Coro<T> body, const SpawnOptions& options = {}) {
-    return {std::move(body), options};
+    return detail::SpawnAwaiter<T>{detail::make_task(std::move(body), options)};
 }
 
 /// Runs `function(args...)`, which returns a coroutine, as a task of its own. The callable and
@@ -289,7 +304,7 @@ public:
     Task<void> await_resume() {
         const Reply& answer = reply();
         if (answer.failed()) [[unlikely]]
-            raise_unanswered("Self", answer.error());
+            raise_unanswered(trap_index<traps::Self>, answer.error());
         auto* record = result_of<TaskRecord*>(answer);
         record->add_reference();
         return Task<void>{record};

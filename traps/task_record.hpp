@@ -5,7 +5,9 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <memory>
 #include <string>
+#include <string_view>
 
 #include "frame.hpp"
 #include "wait_queue.hpp"
@@ -32,25 +34,34 @@ struct TaskType {
 struct TaskRecord {
     /// Room that the kernel in charge furnishes for its own ends, empty before Spawn and after
     /// the task has ended.
-    static constexpr std::size_t room_bytes = 256;
+    static constexpr std::size_t room_bytes = 200;
 
-    std::uint32_t references = 1;
+    TrapFrame frame;
+    TaskState state = TaskState::created;
     bool daemon = false;
     bool cancelled = false;         ///< ended by an interrupt
     bool interrupted = false;       ///< a cancellation was delivered to it
     bool interrupt_pending = false; ///< one waits for its next interruptible trap
     bool failure_seen = false;      ///< somebody was told of its exception
-    std::uint64_t id = 0;           ///< given by the kernel, from 1 upwards
-    WaitQueue joiners;              ///< who waits for its end
+
+private:
+    // Here, so that what a kernel needs for every trap lies beside the frame: with a hundred tasks a
+    // Yield takes 5.5 instead of 7.3 ns (bench/micro/tasks.cpp).
+    alignas(void*) std::byte room_[room_bytes];
+    const detail::TaskType* type_;
+
+public:
+    std::uint32_t references = 1;
+    WaitQueue joiners; ///< who waits for its end
     std::exception_ptr failure;
-    std::string given_name;
-    TrapFrame frame;
-    TaskState state = TaskState::created;
+    std::unique_ptr<const std::string> given_name;
+    std::uint64_t id = 0; ///< given by the kernel, from 1 upwards
 
     TaskRecord(const TaskRecord&) = delete;
     TaskRecord& operator=(const TaskRecord&) = delete;
 
     std::string name() const;
+    void set_name(std::string_view name);
     void* room() noexcept { return room_; }
 
     /// For kernels: the coroutine has ended, keep its outcome and destroy it. The task's own
@@ -82,9 +93,6 @@ private:
         type_->destroy(*this);
     }
     void log_failure() noexcept;
-
-    const detail::TaskType* type_;
-    alignas(16) std::byte room_[room_bytes];
 };
 
 } // namespace trapline

@@ -8,6 +8,7 @@
 //     TimePoint woke = (co_await traps::Sleep{5ms}).value();   // a trap can be awaited as it is
 #pragma once
 
+#include <cstddef>
 #include <cstdint>
 #include <type_traits>
 #include <utility>
@@ -161,6 +162,9 @@ namespace traps {
 
 /// The trap's name as in "ReadWait", for messages.
 const char* name_of(const Trap& trap) noexcept;
+
+/// The name of the trap with that index.
+const char* name_of(std::size_t index) noexcept;
 
 } // namespace traps
 

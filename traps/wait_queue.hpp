@@ -36,8 +36,8 @@ public:
 private:
     friend class WaitQueue;
     WaitQueue* queue_ = nullptr;
-    WaitNode* previous_ = nullptr;
-    WaitNode* next_ = nullptr;
+    WaitNode* previous_; // while it is queued
+    WaitNode* next_;
 };
 
 class WaitQueue {
@@ -58,7 +58,9 @@ public:
         std::size_t woken = 0;
         while (woken < n && first_) {
             WaitNode& node = *first_;
-            node.unlink();
+            first_ = node.next_;
+            (first_ ? first_->previous_ : last_) = nullptr;
+            node.queue_ = nullptr;
             node.waker.wake(node.waker.context);
             ++woken;
         }
@@ -88,7 +90,6 @@ inline void WaitNode::unlink() noexcept {
     (previous_ ? previous_->next_ : queue_->first_) = next_;
     (next_ ? next_->previous_ : queue_->last_) = previous_;
     queue_ = nullptr;
-    previous_ = next_ = nullptr;
 }
 
 } // namespace trapline

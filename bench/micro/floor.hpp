@@ -1,7 +1,7 @@
 // The floor: what the same work costs in a loop written by hand for it alone. A coroutine leaves
-// its one hard-wired request in its task, the loop does it. No variant, no reply, no task record,
-// no cancellation, no observer: nobody would ship it, and nothing that keeps a promise can be
-// much faster.
+// its one hard-wired request in its task; the loop does it and leaves a number as the answer. No
+// variant, no errors, no task record, no cancellation, no observer: nobody would ship it, and
+// nothing that keeps a promise can be much faster.
 #pragma once
 
 #include <coroutine>
@@ -22,6 +22,7 @@ public:
     struct promise_type {
         std::coroutine_handle<> innermost; ///< null when it has ended
         std::int64_t request = 0;          ///< what it asks, of the one thing that its loop does
+        std::int64_t answer = 0;           ///< what came of it
         promise_type* next_ready = nullptr;
         promise_type* joiner = nullptr;
         promise_type* task = this;
@@ -87,13 +88,14 @@ using FloorTask = FloorCoro::promise_type;
 /// The one request: leaves a number, and gives control to the loop.
 struct FloorTrap {
     std::int64_t request = 0;
+    FloorTask* task = nullptr;
     bool await_ready() const noexcept { return false; }
-    void await_suspend(FloorCoro::Handle self) const noexcept {
-        FloorTask& task = *self.promise().task;
-        task.innermost = self;
-        task.request = request;
+    void await_suspend(FloorCoro::Handle self) noexcept {
+        task = self.promise().task;
+        task->innermost = self;
+        task->request = request;
     }
-    void await_resume() const noexcept {}
+    std::int64_t await_resume() const noexcept { return task->answer; }
 };
 
 class FloorQueue {
@@ -130,8 +132,10 @@ public:
     void run() {
         while (FloorTask* task = pop()) {
             task->innermost.resume();
-            if (task->innermost)
+            if (task->innermost) {
+                task->answer = 0;
                 push(*task);
+            }
         }
     }
 };
@@ -147,6 +151,7 @@ public:
                 child.handle().promise().joiner = task;
                 start(child);
             } else if (task->joiner) {
+                task->joiner->answer = 0;
                 push(*task->joiner);
             }
         }
@@ -167,6 +172,7 @@ public:
                 return;
             now_ = sleepers_.top().wake;
             while (!sleepers_.empty() && sleepers_.top().wake <= now_) {
+                sleepers_.top().task->answer = now_;
                 push(*sleepers_.top().task);
                 sleepers_.pop();
             }

@@ -44,7 +44,7 @@ bench::FloorCoro floor_yields(int depth, int count) {
         co_return;
     }
     for (int i = 0; i < count; ++i)
-        co_await bench::FloorTrap{};
+        benchmark::DoNotOptimize(co_await bench::FloorTrap{});
 }
 
 void yield_floor(benchmark::State& state) {
@@ -98,7 +98,7 @@ bench::FloorCoro floor_empty() { co_return; }
 bench::FloorCoro floor_spawns() {
     for (int i = 0; i < joins_a_run; ++i) {
         bench::FloorCoro child = floor_empty();
-        co_await bench::FloorTrap{reinterpret_cast<std::int64_t>(&child)};
+        benchmark::DoNotOptimize(co_await bench::FloorTrap{reinterpret_cast<std::int64_t>(&child)});
     }
 }
 

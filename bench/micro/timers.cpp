@@ -40,7 +40,9 @@ void sleepers(benchmark::State& state) {
     state.SetItemsProcessed(state.iterations() * state.range(0));
 }
 
-bench::FloorCoro floor_sleeper(std::int64_t duration) { co_await bench::FloorTrap{duration}; }
+bench::FloorCoro floor_sleeper(std::int64_t duration) {
+    benchmark::DoNotOptimize(co_await bench::FloorTrap{duration});
+}
 
 void sleepers_floor(benchmark::State& state) {
     const auto beds = durations(state.range(0));

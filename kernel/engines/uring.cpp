@@ -256,7 +256,7 @@ Engine::Started UringEngine::start(Operation& operation) noexcept {
         return Started::done;
     if (!take_slot(operation)) [[unlikely]] {
         // Whoever closes has let go of the number already: a Close does not fail for this.
-        const auto* close = std::get_if<traps::Close>(&operation.request);
+        const auto* close = std::get_if<traps::Close>(operation.request);
         operation.result = !close ? -ENOMEM : ::close(close->fd) == 0 ? 0 : -errno;
         return Started::done;
     }
@@ -536,7 +536,7 @@ inline void UringEngine::hand_back(Operation& operation, OperationList& complete
 void UringEngine::resume_paused(OperationList& completed) noexcept {
     bool closed = false;
     for (const Operation* operation = completed.front(); operation; operation = operation->next)
-        closed = closed || std::holds_alternative<traps::Close>(operation->request);
+        closed = closed || std::holds_alternative<traps::Close>(*operation->request);
     const TimePoint time = now();
     while (Operation* operation = paused_.front()) {
         if (!closed && operation->retry_at > time)

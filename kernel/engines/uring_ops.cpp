@@ -64,7 +64,7 @@ bool must_not_wait(const traps::IoRequest& request) noexcept {
 /// What is waited for before another try. EAGAIN does not tell which side of a splice was not
 /// ready: each in turn.
 traps::DescriptorUse waited_for(const Operation& operation) noexcept {
-    const traps::DescriptorUses uses = traps::descriptors_of(operation.request);
+    const traps::DescriptorUses uses = traps::descriptors_of(*operation.request);
     const bool second = uses.first.side == traps::Side::none || operation.retries % 2 == 0;
     return second && uses.second.side != traps::Side::none ? uses.second : uses.first;
 }
@@ -103,7 +103,7 @@ bool detail::done_at_once(Operation& operation) noexcept {
             [&](const traps::Shutdown& r) { return call(::shutdown(r.fd, r.how)); },
             [](const auto&) { return false; },
         },
-        operation.request);
+        *operation.request);
 }
 
 void detail::prepare(io_uring_sqe& sqe, const Operation& operation) noexcept {
@@ -157,7 +157,7 @@ void detail::prepare(io_uring_sqe& sqe, const Operation& operation) noexcept {
             [](const traps::SetOption&) {},
             [](const traps::Shutdown&) {},
         },
-        operation.request);
+        *operation.request);
 }
 
 void prepare_wait(io_uring_sqe& sqe, const Operation& operation) noexcept {
@@ -167,7 +167,7 @@ void prepare_wait(io_uring_sqe& sqe, const Operation& operation) noexcept {
 }
 
 Verdict detail::judge(Operation& operation, int result) noexcept {
-    const traps::IoRequest& request = operation.request;
+    const traps::IoRequest& request = *operation.request;
     if (result >= 0) [[likely]] {
         const std::size_t wanted = whole_size(request);
         if (wanted == 0) {

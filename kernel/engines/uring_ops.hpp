@@ -37,7 +37,7 @@ Verdict judge(Operation& operation, int result) noexcept;
 /// Operations that never block are done by their system call, on the spot. Answers whether
 /// `operation` is one; its result is there then.
 inline bool done_at_once(Operation& operation) noexcept {
-    switch (operation.request.index()) {
+    switch (operation.request->index()) {
     case traps::request_index<traps::Recv>:
     case traps::request_index<traps::Send>: return false;
     default: return detail::done_at_once(operation);
@@ -50,16 +50,16 @@ inline void prepare(io_uring_sqe& sqe, const Operation& operation) noexcept {
     const auto length = [&](std::size_t size) {
         return static_cast<unsigned>(std::min(size - done, transfer_max));
     };
-    switch (operation.request.index()) {
+    switch (operation.request->index()) {
     case traps::request_index<traps::Recv>: {
-        const auto& r = *std::get_if<traps::Recv>(&operation.request);
+        const auto& r = *std::get_if<traps::Recv>(operation.request);
         // Whole transfers are put together in judge(). With MSG_WAITALL Linux answers one that a
         // reset stops half way by its short count, and the error is gone.
         return io_uring_prep_recv(&sqe, r.fd, static_cast<char*>(r.data) + done, length(r.size),
                                   r.flags & ~MSG_WAITALL);
     }
     case traps::request_index<traps::Send>: {
-        const auto& r = *std::get_if<traps::Send>(&operation.request);
+        const auto& r = *std::get_if<traps::Send>(operation.request);
         return io_uring_prep_send(&sqe, r.fd, static_cast<const char*>(r.data) + done,
                                   length(r.size), r.flags | MSG_NOSIGNAL);
     }
@@ -77,7 +77,7 @@ inline Verdict judge(Operation& operation, int result) noexcept {
         return result >= 0 && operation.transferred == 0 &&
                (!(r.flags & MSG_WAITALL) || static_cast<std::size_t>(result) == r.size);
     };
-    const traps::IoRequest& request = operation.request;
+    const traps::IoRequest& request = *operation.request;
     bool over = false;
     switch (request.index()) {
     case traps::request_index<traps::Recv>: over = ends(*std::get_if<traps::Recv>(&request)); break;

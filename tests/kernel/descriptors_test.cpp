@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <climits>
+#include <deque>
 #include <random>
 #include <vector>
 
@@ -13,13 +14,18 @@ using Admission = Descriptors::Admission;
 
 namespace {
 
+Operation operation_of(const traps::IoRequest& request) {
+    static std::deque<traps::IoRequest> requests; // stay where they are
+    Operation operation;
+    operation.request = &requests.emplace_back(request);
+    return operation;
+}
+
 template <class Request>
 Operation on(int fd) {
     Request request{};
     request.fd = fd;
-    Operation operation{};
-    operation.request = request;
-    return operation;
+    return operation_of(request);
 }
 
 Operation read_of(int fd) { return on<traps::Recv>(fd); }
@@ -74,7 +80,7 @@ TEST_CASE("operations without a side run side by side") {
     Descriptors d;
     std::array<Operation, 3> operations{};
     for (Operation& operation : operations) {
-        operation.request = traps::Read{.fd = 4, .data = nullptr, .size = 1, .offset = 0};
+        operation = operation_of(traps::Read{.fd = 4, .data = nullptr, .size = 1, .offset = 0});
         CHECK(d.enter(operation) == Admission::granted);
     }
     CHECK(in_flight(d, 4).size() == 3);
@@ -87,8 +93,7 @@ TEST_CASE("a splice takes up both descriptors, or neither") {
     Descriptors d;
     Operation writer = write_of(8);
     CHECK(d.enter(writer) == Admission::granted);
-    Operation splice{};
-    splice.request = traps::Splice{.from = 7, .to = 8, .size = 1, .flags = 0};
+    Operation splice = operation_of(traps::Splice{.from = 7, .to = 8, .size = 1, .flags = 0});
     CHECK(d.enter(splice) == Admission::busy);
     CHECK(in_flight(d, 7).empty());
     leave(d, writer);
@@ -104,8 +109,7 @@ TEST_CASE("a splice takes up both descriptors, or neither") {
 
 TEST_CASE("a splice may take both sides of one descriptor") {
     Descriptors d;
-    Operation splice{};
-    splice.request = traps::Splice{.from = 7, .to = 7, .size = 1, .flags = 0};
+    Operation splice = operation_of(traps::Splice{.from = 7, .to = 7, .size = 1, .flags = 0});
     CHECK(d.enter(splice) == Admission::granted);
     Operation reader = read_of(7);
     Operation writer = write_of(7);
@@ -147,8 +151,7 @@ TEST_CASE("a close waits for all that is in flight, and is let go by the last of
 
 TEST_CASE("both ends of a splice may have a close that waits for it") {
     Descriptors d;
-    Operation splice{};
-    splice.request = traps::Splice{.from = 7, .to = 8, .size = 1, .flags = 0};
+    Operation splice = operation_of(traps::Splice{.from = 7, .to = 8, .size = 1, .flags = 0});
     Operation close_from = close_of(7);
     Operation close_to = close_of(8);
     CHECK(d.enter(splice) == Admission::granted);
@@ -175,7 +178,7 @@ TEST_CASE("operations may be taken out in any order") {
     Descriptors d;
     std::vector<Operation> operations(20);
     for (Operation& operation : operations) {
-        operation.request = traps::Fsync{.fd = 3, .data_only = false};
+        operation = operation_of(traps::Fsync{.fd = 3, .data_only = false});
         CHECK(d.enter(operation) == Admission::granted);
     }
     std::vector<std::size_t> order;

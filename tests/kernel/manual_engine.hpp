@@ -20,9 +20,9 @@ public:
 
     Started start(Operation& operation) noexcept override {
         ++counters_.operations;
-        if (std::holds_alternative<traps::Nop>(operation.request)) {
+        if (std::holds_alternative<traps::Nop>(*operation.request)) {
             done_.push(operation);
-        } else if (std::holds_alternative<traps::Poll>(operation.request)) {
+        } else if (std::holds_alternative<traps::Poll>(*operation.request)) {
             polls_.push(operation);
         } else {
             operation.result = -ENOSYS;

@@ -24,9 +24,8 @@ struct Tasks {
 
     explicit Tasks(int n) {
         for (int i = 0; i < n; ++i) {
-            auto* cell = new detail::TaskCell<void>(nothing(), {});
-            ::new (cell->room()) TaskControl(kernel, *cell);
-            tasks.emplace_back(cell);
+            TaskRecord& task = *tasks.emplace_back(detail::make_task(nothing())).record();
+            ::new (task.room()) TaskControl(kernel, task);
         }
     }
 
@@ -40,26 +39,39 @@ std::vector<TaskRecord*> newest_first(const TaskTable& table) {
     return all;
 }
 
+std::vector<TaskRecord*> in_order(TaskRecord* first) {
+    std::vector<TaskRecord*> all;
+    for (TaskRecord* task = first; task; task = control(*task).next)
+        all.push_back(task);
+    return all;
+}
+
 } // namespace
 
 TEST_CASE("the ready queue is first in, first out, and makes tasks ready") {
     Tasks tasks{3};
     ReadyQueue queue;
     CHECK(queue.empty());
+    CHECK(queue.take_all() == nullptr);
     for (std::size_t i = 0; i < 3; ++i)
         queue.push(tasks[i]);
     CHECK(tasks[0].state == TaskState::ready);
     CHECK_FALSE(queue.empty());
-    CHECK(&queue.pop() == &tasks[0]);
+    CHECK(in_order(queue.take_all()) == std::vector{&tasks[0], &tasks[1], &tasks[2]});
+    CHECK(queue.empty());
+}
+
+TEST_CASE("what is pushed after the ready queue was taken waits for the next turn") {
+    Tasks tasks{3};
+    ReadyQueue queue;
     queue.push(tasks[0]);
-    CHECK(&queue.pop() == &tasks[1]);
-    CHECK(&queue.pop() == &tasks[2]);
-    CHECK(&queue.pop() == &tasks[0]);
-    CHECK(queue.empty());
     queue.push(tasks[1]);
-    CHECK_FALSE(queue.empty());
-    CHECK(&queue.pop() == &tasks[1]);
-    CHECK(queue.empty());
+    TaskRecord* taken = queue.take_all();
+    TaskRecord* next = control(*taken).next;
+    queue.push(*taken);
+    queue.push(tasks[2]);
+    CHECK(in_order(next) == std::vector{&tasks[1]});
+    CHECK(in_order(queue.take_all()) == std::vector{&tasks[0], &tasks[2]});
 }
 
 TEST_CASE("the table lists tasks newest first, whichever leave") {

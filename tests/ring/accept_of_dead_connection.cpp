@@ -37,11 +37,13 @@ int main() {
     });
 
     for (const int error : {ECONNABORTED, EPROTO, ENETDOWN, EHOSTDOWN, ENETUNREACH, EHOSTUNREACH}) {
+        const traps::IoRequest accepting = traps::Accept{0, 0, nullptr, nullptr};
         Operation accept;
-        accept.request = traps::Accept{0, 0, nullptr, nullptr};
+        accept.request = &accepting;
         CHECK(judge(accept, -error) == Verdict::again, "an error of the connection");
+        const traps::IoRequest connecting = traps::Connect{0, nullptr, 0};
         Operation connect;
-        connect.request = traps::Connect{0, nullptr, 0};
+        connect.request = &connecting;
         CHECK(judge(connect, -error) == Verdict::over, "for others it is the answer");
     }
 }

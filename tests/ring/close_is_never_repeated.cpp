@@ -11,13 +11,15 @@ using namespace ring_test;
 
 int main() {
     for (const int error : {EINTR, EAGAIN, EIO, ENOSPC}) {
+        const traps::IoRequest closing = traps::Close{7};
         Operation close;
-        close.request = traps::Close{7};
+        close.request = &closing;
         CHECK(judge(close, -error) == Verdict::over, "a Close was repeated");
         CHECK_EQUAL(close.result, -error, "and its error is told");
     }
+    const traps::IoRequest reading = traps::Read{7, nullptr, 1};
     Operation read;
-    read.request = traps::Read{7, nullptr, 1};
+    read.request = &reading;
     CHECK(judge(read, -EINTR) == Verdict::again, "an interrupted read is repeated");
 
     for_each_ring(

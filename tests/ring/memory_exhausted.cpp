@@ -72,14 +72,15 @@ namespace {
 void operations(const UringOptions& options) {
     Driver driver(options);
     std::vector<Operation> nops(200);
+    const traps::IoRequest nop_request = traps::Nop{};
     int answered = 0;
     {
         std::size_t started = 0;
         for (; started < 64; ++started)
-            driver.start(nops[started], traps::Nop{});
+            driver.start(nops[started], &nop_request);
         const NoMemory none;
         for (; started < nops.size(); ++started) {
-            const bool in_flight = driver.start(nops[started], traps::Nop{});
+            const bool in_flight = driver.start(nops[started], &nop_request);
             CHECK(!in_flight, "there was memory: this program proves nothing");
             CHECK_EQUAL(nops[started].result, -ENOMEM, "a clear error");
             ++answered;

@@ -14,6 +14,7 @@
 #include <memory>
 #include <span>
 #include <string>
+#include <unordered_map>
 #include <system_error>
 #include <utility>
 
@@ -128,6 +129,11 @@ public:
 
     /// Answers whether it is under way; else its result is there.
     bool start(Operation& operation, const traps::IoRequest& request) {
+        return start(operation, &requests_.insert_or_assign(&operation, request).first->second);
+    }
+
+    /// The same for a request that the caller keeps.
+    bool start(Operation& operation, const traps::IoRequest* request) {
         operation.request = request;
         operation.result = 0;
         operation.transferred = 0;
@@ -183,6 +189,7 @@ public:
 
 private:
     int under_way_ = 0;
+    std::unordered_map<Operation*, traps::IoRequest> requests_; // the last one of each operation
 };
 
 /// Two connected Unix sockets, or the two ends of a pipe: [0] is read, [1] is written.

@@ -357,7 +357,7 @@ TEST_CASE("disable_cancellation ends with the scope also when the body fails") {
 TEST_CASE("check_cancellation says whether an interrupt waits") {
     const auto body = []() -> Coro<bool> { co_return co_await check_cancellation(); };
     for (const bool pending : {false, true}) {
-        const Task<> task{new detail::TaskCell<bool>(body(), {})};
+        const Task<> task = detail::make_task(body());
         task.record()->interrupt_pending = pending;
         Routine<bool> routine{body()};
         const Trap* trap = routine.start();
@@ -371,7 +371,7 @@ TEST_CASE("check_cancellation says whether an interrupt waits") {
 TEST_CASE("cancel of a task asks the kernel, waits for its end and says what came of it") {
     const auto child = []() -> Coro<void> { co_return; };
     for (const bool reached : {false, true}) {
-        const Task<> task{new detail::TaskCell<void>(child(), {})};
+        const Task<> task = detail::make_task(child());
         Routine<bool> routine{task.cancel()};
         const Trap* trap = routine.start();
         REQUIRE(trap);
@@ -388,14 +388,14 @@ TEST_CASE("cancel of a task asks the kernel, waits for its end and says what cam
 
 TEST_CASE("cancel of a task that has ended asks nobody") {
     const auto child = []() -> Coro<void> { co_return; };
-    const Task<> task{new detail::TaskCell<void>(child(), {})};
+    const Task<> task = detail::make_task(child());
     task.record()->state = TaskState::terminated;
     CHECK_FALSE(drive(task.cancel()));
 }
 
 TEST_CASE("cancel that is refused names the task") {
     const auto child = []() -> Coro<void> { co_return; };
-    const Task<> task{new detail::TaskCell<void>(child(), {.name = "worker"})};
+    const Task<> task = detail::make_task(child(), {.name = "worker"});
     Routine<bool> routine{task.cancel()};
     routine.start();
     routine.send({-EDEADLK});

@@ -87,8 +87,8 @@ TEST_CASE("the frame notes where an exception began, and keeps it while it passe
     routine.start();
     routine.send();
     REQUIRE(routine.ended());
-    REQUIRE(routine.frame().failed_at);
-    const AwaitChain& chain = *routine.frame().failed_at;
+    REQUIRE(routine.frame().failures);
+    const AwaitChain& chain = routine.frame().failures->last_began;
     REQUIRE(chain.size() == 3);
     CHECK(chain[0].line() == failing_line);
     CHECK(chain[1].line() == careful_line);
@@ -99,9 +99,10 @@ TEST_CASE("an exception that replaces another is noted where it began itself") {
     Routine<void> routine{careful(true)};
     routine.start();
     routine.send();
-    REQUIRE(routine.frame().failed_at);
-    CHECK(routine.frame().failed_at->size() == 1);
-    CHECK(routine.frame().failed_at->front().line() == careful_line);
+    REQUIRE(routine.frame().failures);
+    const AwaitChain& chain = routine.frame().failures->last_began;
+    CHECK(chain.size() == 1);
+    CHECK(chain.front().line() == careful_line);
     CHECK_THROWS_AS(routine.result(), std::logic_error);
 }
 
@@ -110,7 +111,7 @@ TEST_CASE("interrupts leave no such note: they end tasks by design") {
     routine.start();
     routine.send({.interrupt = Interrupt::cancelled});
     CHECK(routine.ended());
-    CHECK_FALSE(routine.frame().failed_at);
+    CHECK_FALSE(routine.frame().failures);
 }
 
 TEST_CASE("an interrupt carries the progress that was made") {

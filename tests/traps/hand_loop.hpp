@@ -22,18 +22,18 @@ public:
 
     template <class T>
     T run(Coro<T> main) {
-        auto* cell = new detail::TaskCell<T>(std::move(main), {.name = "main"});
-        const Task<T> handle{cell};
-        adopt(*cell);
-        while (cell->state != TaskState::terminated)
+        const Task<T> task = detail::make_task(std::move(main), {.name = "main"});
+        auto& cell = static_cast<detail::TaskCell<T>&>(*task.record());
+        adopt(cell);
+        while (cell.state != TaskState::terminated)
             step();
         while (first_ || !sleepers_.empty()) // what main has left behind
             step();
-        if (cell->failure) {
-            cell->failure_seen = true;
-            std::rethrow_exception(cell->failure);
+        if (cell.failure) {
+            cell.failure_seen = true;
+            std::rethrow_exception(cell.failure);
         }
-        return cell->outcome.take();
+        return cell.take_result();
     }
 
     /// Interrupts a task that is parked, as a kernel does.

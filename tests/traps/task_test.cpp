@@ -355,7 +355,9 @@ TEST_CASE("spawn takes member functions and callables with options") {
 
 TEST_CASE("spawn of an empty coroutine is refused") {
     const auto body = []() -> Coro<void> { co_await spawn(Coro<void>{}); };
-    CHECK_THROWS_WITH_AS(in_loop(body), "spawn of an empty Coro", std::logic_error);
+    CHECK_THROWS_WITH_AS(in_loop(body),
+                         "spawn of an empty Coro: it was moved from or awaited before",
+                         std::logic_error);
 }
 
 TEST_CASE("a result whose move fails becomes the task's failure") {
@@ -415,7 +417,7 @@ TEST_CASE("a task that never ran is destroyed with its last handle") {
     int alive = 0;
     {
         const auto body = [](Counted) -> Coro<void> { co_return; };
-        const Task<void> task{new detail::TaskCell<void>(body(Counted{alive}), {})};
+        const Task<> task = detail::make_task(body(Counted{alive}));
         CHECK(task.state() == TaskState::created);
         CHECK(alive == 1);
     }
