@@ -16,6 +16,10 @@
 // function-shaped scopes exist for that.
 #pragma once
 
+#if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
+#error "g++ below 13 destroys temporaries twice in co_await expressions: take g++ 13 or clang 16"
+#endif
+
 #include <coroutine>
 #include <cstddef>
 #include <exception>

@@ -1,8 +1,10 @@
 #include "uring_probe.hpp"
 
 #include <cerrno>
+#include <chrono>
 #include <memory>
 #include <system_error>
+#include <thread>
 #include <vector>
 
 #include <sys/utsname.h>
@@ -30,12 +32,29 @@ constexpr ModeFlags all_modes[] = {
     {Mode::plain, 0},
 };
 
+/// How long a ring is waited for that gets no memory at any size. Linux gives back that of closed
+/// rings late (after 26 ms on Linux 6.18), and counts it for their user until then.
+constexpr auto patience = std::chrono::milliseconds(200);
+
 /// 0 or -errno.
 int try_ring(io_uring& ring, unsigned entries, unsigned completions, unsigned flags) {
     io_uring_params parameters{};
     parameters.flags = common_flags | flags;
     parameters.cq_entries = std::max(completions, entries * 2);
     return io_uring_queue_init_params(entries, &ring, &parameters);
+}
+
+/// The same. Locked memory may be scarce, and a smaller ring fits.
+int try_any_size(io_uring& ring, const UringOptions& options, unsigned flags) {
+    unsigned entries = options.entries;
+    unsigned completions = options.completions;
+    int error;
+    do {
+        error = try_ring(ring, entries, completions, flags);
+        entries /= 2;
+        completions /= 2;
+    } while (error == -ENOMEM && entries >= options.entries_min && entries > 0);
+    return error;
 }
 
 std::string advice(int error) {
@@ -104,13 +123,13 @@ UringFeatures make_ring(io_uring& ring, const UringOptions& options) {
     for (const ModeFlags& candidate : all_modes) {
         if (options.mode != Mode::automatic && options.mode != candidate.mode)
             continue;
-        unsigned entries = options.entries;
-        unsigned completions = options.completions;
-        do {
-            error = try_ring(ring, entries, completions, candidate.flags);
-            entries /= 2; // locked memory may be scarce, and a smaller ring fits
-            completions /= 2;
-        } while (error == -ENOMEM && entries >= options.entries_min && entries > 0);
+        const auto patient_until = std::chrono::steady_clock::now() + patience;
+        for (;;) {
+            error = try_any_size(ring, options, candidate.flags);
+            if (error != -ENOMEM || std::chrono::steady_clock::now() >= patient_until)
+                break;
+            std::this_thread::sleep_for(std::chrono::milliseconds(5));
+        }
         if (error != -EINVAL) // a flag that the kernel does not know
         {
             if (error < 0)
