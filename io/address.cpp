@@ -19,10 +19,12 @@ namespace {
 }
 
 /// A NUL would end the text early for the system, and hide what stands behind it.
-void refuse_nul(std::string_view text) {
+void refuse_nul(std::string_view text, std::string_view whole) {
     if (text.contains('\0'))
-        refuse(text, "it holds a NUL");
+        refuse(whole, "it holds a NUL");
 }
+
+// In what follows, `whole` is what the user gave: the errors quote it.
 
 std::uint16_t parse_port(std::string_view digits, std::string_view whole) {
     std::uint16_t port = 0;
@@ -31,6 +33,31 @@ std::uint16_t parse_port(std::string_view digits, std::string_view whole) {
     if (error != std::errc{} || stop != end || digits.empty())
         refuse(whole, "the port is no number from 0 to 65535");
     return port;
+}
+
+in_addr parse_ipv4(std::string_view host, std::string_view whole) {
+    refuse_nul(host, whole);
+    in_addr address{};
+    if (inet_pton(AF_INET, std::string(host).c_str(), &address) != 1)
+        refuse(whole, "the host must be four numbers, as in 127.0.0.1; names are not looked up");
+    return address;
+}
+
+in6_addr parse_ipv6(std::string_view host, std::string_view whole) {
+    refuse_nul(host, whole);
+    in6_addr address{};
+    if (inet_pton(AF_INET6, std::string(host).c_str(), &address) != 1)
+        refuse(whole, "the host must be an IPv6 address, as in ::1");
+    return address;
+}
+
+/// The number of the network interface that link-local addresses name behind a '%'.
+std::uint32_t parse_scope(std::string_view interface, std::string_view whole) {
+    refuse_nul(interface, whole);
+    const unsigned number = if_nametoindex(std::string(interface).c_str());
+    if (number == 0)
+        refuse(whole, "there is no network interface of that name");
+    return number;
 }
 
 } // namespace
@@ -46,41 +73,42 @@ SocketAddress SocketAddress::parse(std::string_view text) {
     if (colon == text.npos)
         refuse(text, "expected 1.2.3.4:port, [::1]:port or unix:path");
     if (bracketed)
-        return ipv6(text.substr(1, colon - 1), parse_port(text.substr(colon + 2), text));
+        return ipv6(text.substr(1, colon - 1), parse_port(text.substr(colon + 2), text), text);
     const std::string_view host = text.substr(0, colon);
     if (host.contains(':'))
         refuse(text, "an IPv6 address stands in brackets, as in [::1]:80");
-    return ipv4(host, parse_port(text.substr(colon + 1), text));
+    return ipv4(host, parse_port(text.substr(colon + 1), text), text);
 }
 
 SocketAddress SocketAddress::ipv4(std::string_view address, std::uint16_t port) {
-    refuse_nul(address);
+    return ipv4(address, port, address);
+}
+
+SocketAddress SocketAddress::ipv6(std::string_view address, std::uint16_t port) {
+    return ipv6(address, port, address);
+}
+
+SocketAddress SocketAddress::ipv4(std::string_view host, std::uint16_t port,
+                                  std::string_view whole) {
     SocketAddress result;
     result.storage_.v4 = {};
     result.storage_.v4.sin_family = AF_INET;
     result.storage_.v4.sin_port = htons(port);
-    if (inet_pton(AF_INET, std::string(address).c_str(), &result.storage_.v4.sin_addr) != 1)
-        refuse(address, "expected four numbers from 0 to 255, as in 127.0.0.1");
+    result.storage_.v4.sin_addr = parse_ipv4(host, whole);
     result.length_ = sizeof(sockaddr_in);
     return result;
 }
 
-SocketAddress SocketAddress::ipv6(std::string_view address, std::uint16_t port) {
-    refuse_nul(address);
+SocketAddress SocketAddress::ipv6(std::string_view host, std::uint16_t port,
+                                  std::string_view whole) {
     SocketAddress result;
     result.storage_.v6 = {};
     result.storage_.v6.sin6_family = AF_INET6;
     result.storage_.v6.sin6_port = htons(port);
-    const std::size_t percent = address.find('%');
-    const std::string host(address.substr(0, percent));
-    if (inet_pton(AF_INET6, host.c_str(), &result.storage_.v6.sin6_addr) != 1)
-        refuse(address, "expected an IPv6 address, as in ::1");
-    if (percent != address.npos) {
-        const std::string interface(address.substr(percent + 1));
-        result.storage_.v6.sin6_scope_id = if_nametoindex(interface.c_str());
-        if (result.storage_.v6.sin6_scope_id == 0)
-            refuse(address, "there is no network interface of that name");
-    }
+    const std::size_t percent = host.find('%');
+    result.storage_.v6.sin6_addr = parse_ipv6(host.substr(0, percent), whole);
+    if (percent != host.npos)
+        result.storage_.v6.sin6_scope_id = parse_scope(host.substr(percent + 1), whole);
     result.length_ = sizeof(sockaddr_in6);
     return result;
 }
@@ -91,7 +119,7 @@ SocketAddress SocketAddress::unix_path(std::string_view path) {
     result.storage_.local.sun_family = AF_UNIX;
     if (path.empty())
         refuse(path, "the path is empty");
-    refuse_nul(path);
+    refuse_nul(path, path);
     if (path.size() >= sizeof result.storage_.local.sun_path)
         refuse(path, "the path is longer than the 107 bytes that a socket's may have");
     std::ranges::copy(path, result.storage_.local.sun_path);

@@ -56,6 +56,10 @@ public:
     friend bool operator==(const SocketAddress& a, const SocketAddress& b) noexcept;
 
 private:
+    // The same for a part of `whole`, which errors quote.
+    static SocketAddress ipv4(std::string_view host, std::uint16_t port, std::string_view whole);
+    static SocketAddress ipv6(std::string_view host, std::uint16_t port, std::string_view whole);
+
     union {
         sockaddr any;
         sockaddr_in v4;
