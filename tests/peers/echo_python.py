@@ -148,7 +148,7 @@ def main():
     refused_to_nobody()
     refused("nowhere", '"nowhere"', "is no socket address")
     refused("127.0.0.1:99999", "99999", "from 0 to 65535")
-    refused("localhost:80", "localhost", "expected four numbers")
+    refused("localhost:80", "localhost", "names are not looked up")
     refused("192.0.2.1:80", "bind to 192.0.2.1:80: Cannot assign requested address")
 
     with server.connect() as idle:  # one that is there until the end
