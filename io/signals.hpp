@@ -5,7 +5,9 @@
 //
 // While it lives, its signals are blocked in the thread that made it (and in threads started from
 // there since), so make it before other threads start: any thread that does not block a signal
-// may be killed by it. Equal signals that come close together arrive as one.
+// may be killed by it. It is destroyed on the thread that made it. Sets may overlap in signals and
+// in time: each signal reaches one of those who wait for it, and is let through again when the
+// last set with it is gone. Equal signals that come close together arrive as one.
 #pragma once
 
 #include <csignal>
@@ -22,14 +24,13 @@ public:
     explicit SignalSet(std::initializer_list<int> signals);
     SignalSet(const SignalSet&) = delete;
     SignalSet& operator=(const SignalSet&) = delete;
-    /// Restores the signal mask that stood before.
     ~SignalSet();
 
     /// Waits for the next signal; answers its number. Blocks. A cancelled one has taken none.
     Coro<int> next();
 
 private:
-    sigset_t previous_mask_;
+    sigset_t signals_;
     Descriptor descriptor_;
 };
 

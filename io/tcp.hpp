@@ -28,20 +28,15 @@ namespace trapline {
 namespace detail {
 
 /// Close of an object that owns a descriptor: takes the descriptor when it is awaited.
-class [[nodiscard]] CloseAwaiter : public TrapAwaiter<traps::Io> {
+class [[nodiscard]] CloseAwaiter : public ReplyAwaiter {
 public:
     CloseAwaiter(Descriptor& owner, const char* what, const SocketAddress& address) noexcept
-        : TrapAwaiter<traps::Io>(traps::Io{traps::Close{owner.get()}}),
-          owner_(owner),
-          what_(what),
-          address_(address) {}
+        : owner_(owner), what_(what), address_(address) {}
 
-    bool await_ready() const noexcept { return !owner_; }
+    bool await_ready() noexcept { return ready(!owner_); }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
-        asked_ = true;
-        (void)owner_.release();
-        TrapAwaiter<traps::Io>::await_suspend(self);
+        yield<traps::Io>(self, traps::Close{owner_.release()});
     }
     void await_resume();
 
@@ -49,7 +44,6 @@ private:
     Descriptor& owner_;
     const char* what_;
     const SocketAddress& address_;
-    bool asked_ = false;
 };
 
 } // namespace detail
@@ -121,7 +115,7 @@ public:
         : stream_(&stream), buffer_(buffer), flags_(flags) {}
 
     /// Linux would wait until there is something to put into no buffer.
-    bool await_ready() const noexcept { return buffer_.empty(); }
+    bool await_ready() noexcept { return ready(buffer_.empty()); }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
         yield<traps::Io>(self, traps::Recv{stream_->fd(), flags_, buffer_.data(), buffer_.size()});
@@ -250,19 +244,14 @@ private:
     SocketAddress address_;
 };
 
-class [[nodiscard]] TcpListener::Accept : public TrapAwaiter<traps::Io> {
+class [[nodiscard]] TcpListener::Accept : public ReplyAwaiter {
 public:
-    explicit Accept(const TcpListener& listener) noexcept
-        : TrapAwaiter<traps::Io>(traps::Io{traps::Accept{listener.fd(), 0, nullptr, nullptr}}),
-          listener_(&listener) {}
+    explicit Accept(const TcpListener& listener) noexcept : listener_(&listener) {}
 
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
-        // Only now, when the awaiter has its final place.
-        auto& request = std::get<traps::Accept>(ask().request);
-        request.address = peer_.fill();
-        request.length = peer_.fill_size();
-        TrapAwaiter<traps::Io>::await_suspend(self);
+        // Only now: the awaiter has its final place.
+        yield<traps::Io>(self, traps::Accept{listener_->fd(), 0, peer_.fill(), peer_.fill_size()});
     }
     TcpStream await_resume() const;
 

@@ -6,9 +6,9 @@
 namespace trapline {
 
 namespace {
-constexpr int descriptor_max =
-    1 << 24; // far above any RLIMIT_NOFILE in use; what lies above is a typo
-}
+/// Linux's own limit, fs.nr_open, unless somebody raised it. Beyond it nothing is kept.
+constexpr int descriptor_max = 1 << 20;
+} // namespace
 
 Descriptors::Entry* Descriptors::entry(int fd) noexcept {
     const auto index = static_cast<std::size_t>(fd);

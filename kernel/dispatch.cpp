@@ -169,7 +169,7 @@ inline Kernel::Answer Kernel::answer(TaskRecord& task) noexcept {
         return sleep_until(task, std::get_if<SleepUntil>(&trap)->time);
     case trap_index<Clock>: return reply_now(task, Reply::time(read_clock()));
     case trap_index<Self>: return reply_now(task, {reinterpret_cast<std::intptr_t>(&task)});
-    case trap_index<Spawn>: adopt(*std::get_if<Spawn>(&trap)->task); return reply_now(task, {});
+    case trap_index<Spawn>: return spawn(task, *std::get_if<Spawn>(&trap)->task);
     case trap_index<Join>: return join(task, *std::get_if<Join>(&trap)->task);
     case trap_index<Cancel>: return cancel(task, *std::get_if<Cancel>(&trap));
     case trap_index<SetTimeout>: return set_timeout(task, *std::get_if<SetTimeout>(&trap));
@@ -192,6 +192,13 @@ inline Kernel::Answer Kernel::answer(TaskRecord& task) noexcept {
     }
     }
     __builtin_unreachable(); // it knows them all
+}
+
+inline Kernel::Answer Kernel::spawn(TaskRecord& task, TaskRecord& child) noexcept {
+    if (child.state != TaskState::created) [[unlikely]]
+        return reply_now(task, {-EALREADY});
+    adopt(child);
+    return reply_now(task, {});
 }
 
 Kernel::Answer Kernel::sleep_until(TaskRecord& task, TimePoint time) noexcept {

@@ -72,7 +72,10 @@ Kernel::Answer Kernel::set_timeout(TaskRecord& task, const traps::SetTimeout& tr
     const Duration* duration = std::get_if<Duration>(&trap.limit);
     const TimePoint deadline =
         duration ? later(read_clock(), *duration) : *std::get_if<TimePoint>(&trap.limit);
-    const TimePoint previous = own.deadline();
+    // One that has run out, and is yet to be delivered, stands as well: a tie goes to it.
+    TimePoint previous = own.deadline();
+    if (own.pending == Interrupt::timed_out)
+        previous = std::min(previous, own.pending_deadline);
     if (deadline < previous) { // a tie goes to the outer one
         timers_.drop(own.limit);
         if (deadline <= now_) {

@@ -6,6 +6,8 @@
 #include <cstdlib>
 #include <stdexcept>
 
+#include <unistd.h>
+
 #include "engines/uring.hpp"
 
 namespace trapline {
@@ -15,10 +17,14 @@ namespace {
 /// The kernel that runs on this thread, if one does: a second one inside would block its loop.
 /// (With the frame pool the only thread-local of the library.)
 constinit thread_local const Kernel* running_kernel = nullptr;
+constinit thread_local pid_t running_in = 0; ///< a child forked by a task runs no kernel
 
 class Running {
 public:
-    explicit Running(const Kernel* kernel) noexcept { running_kernel = kernel; }
+    explicit Running(const Kernel* kernel) noexcept {
+        running_kernel = kernel;
+        running_in = getpid();
+    }
     ~Running() { running_kernel = nullptr; }
     Running(const Running&) = delete;
     Running& operator=(const Running&) = delete;
@@ -34,8 +40,11 @@ void ignore_sigpipe_if_default() {
 }
 
 std::unique_ptr<Engine> make_engine(const KernelOptions& options) {
-    if (options.make_engine)
-        return options.make_engine();
+    if (options.make_engine) {
+        if (auto engine = options.make_engine())
+            return engine;
+        throw std::invalid_argument("KernelOptions::make_engine answered null");
+    }
     std::string name = options.engine;
     if (const char* chosen = std::getenv("TRAPLINE_ENGINE"); name.empty() && chosen)
         name = chosen;
@@ -77,7 +86,7 @@ Kernel::Counters Kernel::counters() const noexcept {
 void Kernel::check_may_run() const {
     if (shut_down_)
         throw std::logic_error("the kernel was shut down");
-    if (running_kernel)
+    if (running_kernel && running_in == getpid())
         throw std::logic_error("run() within a running kernel: await or spawn instead");
     if (thread_ != std::this_thread::get_id())
         throw std::logic_error("a kernel runs on the thread that made it");

@@ -58,7 +58,7 @@ public:
     /// std::logic_error from within a running task, from another thread and after shutdown().
     template <class T>
     T run(Coro<T> main) {
-        const Task<T> task = detail::make_task(std::move(main), {.name = "main"});
+        const Task<T> task = detail::make_task(std::move(main), {.name = "main"}, "run");
         auto& cell = static_cast<detail::TaskCell<T>&>(*task.record());
         run_main(cell);
         if (cell.failure) {
@@ -127,6 +127,7 @@ private:
     // Dispatch (dispatch.cpp).
     [[gnu::always_inline]] Answer answer(TaskRecord& task) noexcept;
     Answer reply_now(TaskRecord& task, Reply reply) noexcept;
+    Answer spawn(TaskRecord& task, TaskRecord& child) noexcept;
     Answer sleep_until(TaskRecord& task, TimePoint time) noexcept;
     Answer join(TaskRecord& task, TaskRecord& joined) noexcept;
     Answer cancel(TaskRecord& task, const traps::Cancel& trap) noexcept;

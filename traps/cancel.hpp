@@ -71,12 +71,7 @@ public:
         yield<traps::SetTimeout>(self, scope_.deadline());
     }
 
-    void await_resume() {
-        const Reply& answer = reply();
-        if (answer.failed()) [[unlikely]]
-            raise_unanswered(trap_index<traps::SetTimeout>, answer.error());
-        scope_.enter(frame(), answer.time());
-    }
+    void await_resume() { scope_.enter(frame(), SureTrap<traps::SetTimeout>::answer(reply())); }
 
 private:
     LimitScope& scope_;
@@ -109,9 +104,11 @@ Coro<typename LimitedResult<ignore, R>::type> with_limit(std::variant<Duration, 
     LimitScope scope{deadline};
     Outcome<R> outcome;
     auto&& body = begin(what);
+    // Made first: it refuses an empty coroutine, and then no limit must be set yet.
+    Attempt attempt{std::move(body), outcome,
+                    [&scope](const Cancelled& c) noexcept { return scope.judge(c); }};
     co_await SetLimit{scope};
-    co_await Attempt{std::move(body), outcome,
-                     [&scope](const Cancelled& c) noexcept { return scope.judge(c); }};
+    co_await attempt;
     co_await traps::UnsetTimeout{scope.previous()};
     scope.leave();
     if (scope.expired()) {
@@ -160,8 +157,9 @@ template <detail::Body W>
 auto disable_cancellation(W what) -> Coro<detail::body_result_t<W>> {
     detail::Outcome<detail::body_result_t<W>> outcome;
     auto&& body = detail::begin(what);
+    detail::Attempt attempt{std::move(body), outcome};
     const bool previous = co_await SureTrap{traps::Mask{true}};
-    co_await detail::Attempt{std::move(body), outcome};
+    co_await attempt;
     co_await SureTrap{traps::Mask{previous}};
     co_return outcome.take();
 }
@@ -171,12 +169,7 @@ namespace detail {
 class [[nodiscard]] CheckCancellation : public TrapAwaiter<traps::Self> {
 public:
     CheckCancellation() noexcept : TrapAwaiter<traps::Self>(traps::Self{}) {}
-    bool await_resume() {
-        const Reply& answer = reply();
-        if (answer.failed()) [[unlikely]]
-            raise_unanswered(trap_index<traps::Self>, answer.error());
-        return result_of<TaskRecord*>(answer)->interrupt_pending;
-    }
+    bool await_resume() { return SureTrap<traps::Self>::answer(reply())->interrupt_pending; }
 };
 
 } // namespace detail

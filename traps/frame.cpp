@@ -3,7 +3,10 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <typeinfo>
 #include <utility>
+
+#include <cxxabi.h>
 
 #include "coro.hpp"
 #include "exceptions.hpp"
@@ -36,10 +39,12 @@ AwaitChain TrapFrame::where() const {
 namespace detail {
 
 void PromiseBase::note_failure() noexcept {
-    // An interrupt ends tasks by design, often thousands at once: where it struck is no news.
     if (!frame)
         return;
-    if (frame->reply.interrupt != Interrupt::none) {
+    // An interrupt ends tasks by design, often thousands at once: where it struck is no news.
+    const std::type_info* type = abi::__cxa_current_exception_type();
+    if (type && (*type == typeid(TaskCancelled) || *type == typeid(TaskTimeout) ||
+                 *type == typeid(TimeoutCancellation))) {
         frame->failures = nullptr;
         return;
     }

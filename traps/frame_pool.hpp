@@ -39,7 +39,8 @@ public:
             }
             return allocate_new(rounded(bytes));
         }
-        return ::operator new(bytes, alignment);
+        // Rounded too, for objects compiled otherwise that file the block under its class.
+        return ::operator new(rounded(bytes), alignment);
     }
 
     static void deallocate(void* memory, std::size_t bytes) noexcept {

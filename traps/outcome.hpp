@@ -23,9 +23,10 @@ public:
     Outcome& operator=(const Outcome&) = delete;
     ~Outcome() { clear(); }
 
-    /// The value: a T, a pointer for a reference, nothing for void. Only while there is nothing.
+    /// The value: a T, a pointer for a reference, nothing for void.
     template <class... Args>
     void set_value(Args&&... args) {
+        clear(); // there is one already if a local's destructor threw after the first co_return
         std::construct_at(std::addressof(value_), std::forward<Args>(args)...);
         kind_ = Kind::value;
     }

@@ -39,6 +39,9 @@ public:
     /// Answers the trap and runs to the next one; null if the coroutine has ended.
     const Trap* send(Reply reply = {}) {
         require(started_ && !ended(), "sent to a routine that waits for nothing");
+        require(reply.interrupt != Interrupt::thrown ||
+                    (frame_.failures && frame_.failures->thrown),
+                "nothing to throw: see throw_in");
         frame_.reply = reply;
         return resume();
     }
@@ -85,7 +88,10 @@ public:
 
 private:
     const Trap* resume() {
+        require(!running_, "driven from within itself");
+        running_ = true;
         frame_.resume();
+        running_ = false;
         return frame_.ended() ? nullptr : &frame_.trap;
     }
 
@@ -98,6 +104,7 @@ private:
     Coro<T> body_;
     bool started_ = false;
     bool closed_ = false;
+    bool running_ = false;
 };
 
 template <class T>

@@ -104,7 +104,7 @@ public:
     JoinAwaiter& operator=(const JoinAwaiter&) = delete;
     ~JoinAwaiter() { record_.drop_reference(); }
 
-    bool await_ready() const noexcept { return record_.state == TaskState::terminated; }
+    bool await_ready() noexcept { return ready(record_.state == TaskState::terminated); }
 
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
@@ -243,9 +243,9 @@ namespace detail {
 
 /// A task that no kernel runs yet.
 template <class T>
-Task<T> make_task(Coro<T>&& body, const SpawnOptions& options = {}) {
+Task<T> make_task(Coro<T>&& body, const SpawnOptions& options = {}, const char* use = "spawn") {
     if (!body) [[unlikely]]
-        raise_empty_coro("spawn");
+        raise_empty_coro(use);
     Task<T> task{new TaskCell<T>(std::move(body))};
     if (!options.name.empty()) [[unlikely]]
         task.record()->set_name(options.name);
@@ -254,16 +254,19 @@ Task<T> make_task(Coro<T>&& body, const SpawnOptions& options = {}) {
 }
 
 template <class T>
-class [[nodiscard]] SpawnAwaiter : public TrapAwaiter<traps::Spawn> {
+class [[nodiscard]] SpawnAwaiter : public ReplyAwaiter {
 public:
-    explicit SpawnAwaiter(Task<T>&& task) noexcept
-        : TrapAwaiter<traps::Spawn>(traps::Spawn{task.record()}), task_(std::move(task)) {}
-    SpawnAwaiter(SpawnAwaiter&&) = delete;
+    explicit SpawnAwaiter(Task<T>&& task) noexcept : task_(std::move(task)) {}
+    SpawnAwaiter(SpawnAwaiter&&) noexcept = default; // moves the task: it is spawned once
 
+    template <class Promise>
+    void await_suspend(std::coroutine_handle<Promise> self) {
+        if (!task_) [[unlikely]]
+            raise_empty_handle();
+        yield<traps::Spawn>(self, task_.record());
+    }
     Task<T> await_resume() {
-        const Reply& answer = reply();
-        if (answer.failed()) [[unlikely]]
-            raise_unanswered(trap_index<traps::Spawn>, answer.error());
+        SureTrap<traps::Spawn>::answer(reply());
         return std::move(task_);
     }
 
@@ -302,10 +305,7 @@ class [[nodiscard]] CurrentTask : public TrapAwaiter<traps::Self> {
 public:
     CurrentTask() noexcept : TrapAwaiter<traps::Self>(traps::Self{}) {}
     Task<void> await_resume() {
-        const Reply& answer = reply();
-        if (answer.failed()) [[unlikely]]
-            raise_unanswered(trap_index<traps::Self>, answer.error());
-        auto* record = result_of<TaskRecord*>(answer);
+        TaskRecord* record = SureTrap<traps::Self>::answer(reply());
         record->add_reference();
         return Task<void>{record};
     }

@@ -54,7 +54,8 @@ struct Self {
     using result = TaskRecord*;
 };
 
-/// Runs `task` too: it becomes the last of the ready ones. Answers nothing. Does not block.
+/// Runs `task` too: it becomes the last of the ready ones. Answers nothing; -EALREADY for one
+/// that was spawned before. Does not block.
 struct Spawn {
     TaskRecord* task;
     using result = void;
@@ -136,7 +137,8 @@ struct WriteWait {
 };
 
 /// Ends what is in flight on fd (its tasks get -ECANCELED), and forgets what was kept for it.
-/// For descriptors that are closed elsewhere. Answers nothing. Blocks. Not interruptible.
+/// For descriptors that are closed elsewhere. While it waits, others get -EBADF as if fd were
+/// closed. Answers nothing. Blocks. Not interruptible.
 struct IoRelease {
     int fd;
     using result = void;

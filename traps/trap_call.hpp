@@ -39,6 +39,12 @@ protected:
         return frame_->reply;
     }
 
+    /// For an await_ready() that may spare the trap. Forgets an earlier await.
+    bool ready(bool now) noexcept {
+        frame_ = nullptr;
+        return now;
+    }
+
     /// Whether the trap was yielded: not if await_ready() spared it.
     bool asked() const noexcept { return frame_ != nullptr; }
 
@@ -63,7 +69,6 @@ public:
     const T& trap() const noexcept { return trap_; }
 
 protected:
-
     /// The trap to be, until await_suspend.
     T& ask() noexcept { return trap_; }
 

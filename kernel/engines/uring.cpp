@@ -76,10 +76,11 @@ private:
     /// Where an operation is.
     enum Phase : std::uint8_t {
         idle,
-        queued,    ///< waits in backlog_ for a place in the submission queue
-        in_flight, ///< submitted; Linux may use its memory
-        polling,   ///< in its place, a wait for its descriptor is submitted
-        paused,    ///< waits in paused_ for descriptors to be had, or just for a while
+        queued,         ///< waits in backlog_ for a place in the submission queue
+        queued_to_poll, ///< the same, to be submitted as polling
+        in_flight,      ///< submitted; Linux may use its memory
+        polling,        ///< in its place, a wait for its descriptor is submitted
+        paused,         ///< waits in paused_ for descriptors to be had, or just for a while
     };
 
     struct Slot {
@@ -276,7 +277,7 @@ Engine::Started UringEngine::start(Operation& operation) noexcept {
 /// Its phase says what is submitted: the operation, or a wait for its descriptor.
 void UringEngine::submit(Operation& operation) noexcept {
     if (!backlog_.empty() || !queue_submission(operation)) {
-        operation.phase = queued;
+        operation.phase = operation.phase == polling ? queued_to_poll : queued;
         backlog_.push(operation);
     }
 }
@@ -303,7 +304,7 @@ void UringEngine::cancel(Operation& operation) noexcept {
         return;
     }
     // Not with Linux at present: over at once, but handed back by wait() like any other.
-    (operation.phase == queued ? backlog_ : paused_).remove(operation);
+    (operation.phase == paused ? paused_ : backlog_).remove(operation);
     judge(operation, -ECANCELED);
     operation.phase = idle;
     again_.push(operation);
@@ -324,9 +325,10 @@ void UringEngine::queue_backlog() noexcept {
     while (!cancels_.empty() && queue_cancel(*cancels_.back()))
         cancels_.pop_back();
     while (Operation* operation = backlog_.front()) {
-        operation->phase = in_flight;
+        const std::uint8_t phase = operation->phase;
+        operation->phase = phase == queued_to_poll ? polling : in_flight;
         if (!queue_submission(*operation)) {
-            operation->phase = queued;
+            operation->phase = phase;
             return;
         }
         backlog_.pop();

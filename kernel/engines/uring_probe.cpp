@@ -64,11 +64,13 @@ std::string advice(int error) {
         return "the system forbids it: a container's seccomp profile, or sysctl "
                "kernel.io_uring_disabled; allow io_uring_setup, io_uring_enter and "
                "io_uring_register, or set the sysctl to 0";
-    case ENOSYS: return "this Linux has no io_uring, or hides it: 5.19 or newer is needed";
+    case ENOSYS: return "this Linux has no io_uring, or hides it";
     case ENOMEM: return "not enough lockable memory: raise `ulimit -l` (RLIMIT_MEMLOCK)";
     case EMFILE:
     case ENFILE: return "no descriptors left: raise `ulimit -n` (RLIMIT_NOFILE)";
-    case EINVAL: return "this Linux is too old for it: 5.19 or newer is needed";
+    case EINVAL:
+        return "this Linux is too old for it; UringOptions::Mode::automatic takes the best there "
+               "is";
     default: return "see io_uring_setup(2)";
     }
 }

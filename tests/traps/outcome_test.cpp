@@ -63,11 +63,10 @@ TEST_CASE("an outcome destroys what it holds exactly once") {
         Outcome<Counted> outcome;
         outcome.set_value(alive);
         CHECK(alive == 1);
+        outcome.set_value(alive);
+        CHECK(alive == 1);
         outcome.set_failure(failure("x"));
         CHECK(alive == 0);
-    }
-    {
-        Outcome<Counted> outcome;
         outcome.set_value(alive);
         CHECK(alive == 1);
     }
@@ -82,6 +81,7 @@ TEST_CASE("a value that throws when it is made leaves the outcome empty") {
         }
     };
     Outcome<Throwing> outcome;
+    outcome.set_value(false);
     CHECK_THROWS_AS(outcome.set_value(true), std::runtime_error);
     CHECK_FALSE(outcome.has_value());
     CHECK_FALSE(outcome.has_failure());
