@@ -1,9 +1,11 @@
 // SocketAddress: an IPv4, IPv6 or Unix-domain address. A value: copies, compares, prints.
 //
-//     SocketAddress::parse("127.0.0.1:8080")     SocketAddress::parse("[::1]:0")
-//     SocketAddress::parse("unix:/run/app.sock") SocketAddress::ipv4("0.0.0.0", 80)
+//     SocketAddress loopback = SocketAddress::parse("[::1]:8080");
+//     SocketAddress local = SocketAddress::parse("unix:/run/app.sock");
+//     SocketAddress everywhere = SocketAddress::ipv4("0.0.0.0", 80);
+//     std::string text = everywhere.to_string(); // "0.0.0.0:80"
 //
-// It names no host by name: see resolve for those.
+// Hosts are given by number: it looks up no names.
 #pragma once
 
 #include <cstdint>

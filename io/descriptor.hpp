@@ -1,5 +1,8 @@
 // Descriptor: owns a file descriptor. Moves, does not copy; closes it when it goes.
 //
+//     Descriptor file{(co_await traps::open_at(AT_FDCWD, path, O_RDONLY)).value()};
+//     std::size_t n = (co_await traps::read(file.get(), buffer)).value();
+//
 // The destructor closes at once and reports nothing. It must not run while an operation on the
 // descriptor is in flight: `co_await close()` of the object that holds it ends those first.
 #pragma once

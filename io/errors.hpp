@@ -1,4 +1,10 @@
 // The exceptions that I/O objects throw besides std::system_error.
+//
+//     try {
+//         co_await stream.recv_exactly(buffer);
+//     } catch (const EndOfStream& end) {
+//         missing = buffer.size() - end.progress();
+//     }
 #pragma once
 
 #include <cstddef>

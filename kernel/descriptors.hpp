@@ -1,7 +1,7 @@
-// Who uses which descriptor: the kernel's side of "one reader and one writer at a time", and of
-// closing. Closing a descriptor ends nothing by itself on Linux: operations in flight keep the
-// file open and go on (tests/ring/close_ends_nothing.cpp). So a Close waits here until they have
-// been ended, and only then goes to the engine.
+// Internal. Who uses which descriptor: the kernel's side of "one reader and one writer at a time",
+// and of closing. Closing a descriptor ends nothing by itself on Linux: operations in flight keep
+// the file open and go on (tests/ring/close_ends_nothing.cpp). So a Close waits here until they
+// have been ended, and only then goes to the engine.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,21 @@
 // What a kernel needs of the world: the time, I/O, and a way to be woken from another thread.
+// Here is a world without I/O whose time is a number, for tasks that only sleep:
+//
+//     class VirtualTime final : public Engine {
+//         TimePoint now() noexcept override { return time_; }
+//         Started start(Operation& operation) noexcept override {
+//             operation.result = -ENOSYS;
+//             return Started::done;
+//         }
+//         void cancel(Operation&) noexcept override {}
+//         void wait(TimePoint deadline, OperationList&) noexcept override {
+//             time_ = std::max(time_, deadline);
+//         }
+//         void interrupt() noexcept override {}
+//         std::string describe() const override { return "virtual time"; }
+//
+//         TimePoint time_{};
+//     };
 //
 // An engine is driven by one thread, its kernel's. `start` begins an operation; `wait` carries out
 // what was begun, waits for the first completions and hands them over; `cancel` asks for an end.

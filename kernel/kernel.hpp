@@ -1,17 +1,15 @@
 // Kernel: answers the traps of tasks. A loop around resume(), a ready queue, a timer queue, and
 // an engine for the time and I/O.
 //
-//     int main() { return run(answer_everybody()); }
+//     int result = run(answer_everybody()); // a kernel for one call
 //
-// or, to keep tasks over several calls:
-//
-//     Kernel kernel;
+//     Kernel kernel; // one that keeps its tasks over several
 //     kernel.run(set_up());
 //     kernel.run(serve());
 //     kernel.shutdown();
 //
-// A kernel belongs to the thread that made it. Tasks are served first in, first out; a turn runs
-// those that were ready when it began, and looks at I/O and timers after each.
+// A kernel belongs to the thread that made it. Tasks are served first in, first out; a turn looks
+// at I/O and timers, then runs those that are ready, and what they make ready waits for the next.
 #pragma once
 
 #include <atomic>

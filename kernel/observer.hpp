@@ -1,5 +1,15 @@
 // Observer: sees each step of each task. Costs one predictable branch where nobody observes.
 //
+//     struct Tracer final : Observer {
+//         void trapped(const TaskRecord& task, const Trap& trap) noexcept override {
+//             text += task.name() + ": " + traps::name_of(trap) + "\n";
+//         }
+//         std::string text;
+//     };
+//
+//     Tracer tracer;
+//     run(work(), {.observer = &tracer});
+//
 // The calls come from within the kernel: look, note, count, but do not throw, and do not spawn or
 // wake anything. A trap that is answered at once shows as trapped and replied in a row.
 #pragma once

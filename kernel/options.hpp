@@ -1,4 +1,10 @@
 // What can be chosen when a kernel is made, each with its default, and all limits in one place.
+//
+//     Kernel kernel{{
+//         .uring = {.entries = 128, .completions = 1024},
+//         .shutdown_patience = 1s,
+//         .log = [&](std::string_view line) { journal.emplace_back(line); },
+//     }};
 #pragma once
 
 #include <chrono>

@@ -1,4 +1,4 @@
-// What a kernel keeps for each task, and its lists of tasks.
+// Internal. What a kernel keeps for each task, and its lists of tasks.
 #pragma once
 
 #include <cstddef>
@@ -31,8 +31,8 @@ struct TaskControl {
     // An interrupt that waits until the task can take it.
     Interrupt pending = Interrupt::none;
     bool masked = false;
-    bool cancel_sent = false; ///< it has been cancelled; a second time is no news
-    bool started = false;     ///< observers have seen it run
+    bool cancel_sent = false;   ///< it has been cancelled; a second time is no news
+    bool started = false;       ///< observers have seen it run
     TimePoint pending_deadline; ///< of a time limit
 
     Kernel* kernel;

@@ -1,4 +1,4 @@
-// The timer queue: a hierarchical timing wheel with exact times.
+// Internal. The timer queue: a hierarchical timing wheel with exact times.
 //
 // Scheme 7 of Varghese and Lauck, "Hashed and Hierarchical Timing Wheels" (1987), with a tick of
 // one nanosecond: level n holds the timers whose time first differs from the wheel's own in the

@@ -1,6 +1,6 @@
-// Awaiting what may fail, without losing the thread: `co_await Attempt{...}` never throws, it
-// keeps the result or the exception. Since `co_await` cannot stand in a catch block, every scope
-// with asynchronous cleanup is written as: attempt, clean up, take the outcome.
+// Internal. Awaiting what may fail, without losing the thread: `co_await Attempt{...}` never
+// throws, it keeps the result or the exception. Since `co_await` cannot stand in a catch block,
+// every scope with asynchronous cleanup is written as: attempt, clean up, take the outcome.
 #pragma once
 
 #include <coroutine>

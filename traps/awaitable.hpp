@@ -1,4 +1,5 @@
-// What may stand behind `co_await`, what comes of it, and callables that return such a thing.
+// Internal. What may stand behind `co_await`, what comes of it, and callables that return such a
+// thing.
 #pragma once
 
 #include <concepts>

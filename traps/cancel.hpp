@@ -1,7 +1,7 @@
 // Time limits and masking.
 //
-//     auto n = co_await timeout_after(5s, client.recv(buffer));         // or TaskTimeout
-//     bool in_time = co_await ignore_after(1s, task.join());            // or false
+//     auto n = co_await timeout_after(5s, client.recv(buffer)); // or TaskTimeout
+//     bool in_time = co_await ignore_after(1s, task.join());    // or false
 //     co_await disable_cancellation([&] { return write_trailer(file); });
 //
 // `what` is a Coro<T>, a callable that returns one (it is kept alive meanwhile), or any awaitable

@@ -5,15 +5,19 @@
 //         co_await sleep(1ms);
 //         co_return 2 * x;
 //     }
-//     int four = co_await twice(2);
+//
+//     Coro<int> four_times(int x) {
+//         int doubled = co_await twice(x);
+//         co_return co_await twice(doubled);
+//     }
 //
 // What may stand behind `co_await` in a Coro: another Coro, a trap, and the awaitables of this
 // library. Somebody else's awaitable would resume the coroutine behind the kernel's back, so it
 // is refused at compile time.
 //
 // Take parameters by value in everything that is spawned: a reference is dead before the body
-// starts. `co_await` cannot stand in a destructor or a catch block: with_resource and the other
-// function-shaped scopes exist for that.
+// starts. `co_await` cannot stand in a destructor or a catch block: note in there what is to be
+// done, and await it afterwards.
 #pragma once
 
 #if defined(__GNUC__) && !defined(__clang__) && __GNUC__ < 13
@@ -79,8 +83,8 @@ struct PromiseBase {
         return std::forward<A>(awaitable);
     }
     template <PlainCall A>
-    Asked<A> await_transform(const A& call, std::source_location at =
-                                                std::source_location::current()) noexcept {
+    Asked<A> await_transform(const A& call,
+                             std::source_location at = std::source_location::current()) noexcept {
         where = at;
         return {*frame, call};
     }

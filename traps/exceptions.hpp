@@ -1,8 +1,17 @@
-// The bad news that traps bring, in three families:
-//   - trap calls answer std::expected<T, std::error_code>;
-//   - io/ objects throw std::system_error with the operation and the peer or path;
-//   - interrupts throw `Cancelled` and its kin, which are no std::exception on purpose: a handler
-//     for errors does not swallow a cancellation.
+// The bad news that traps bring, in three families. Trap calls answer std::expected<T,
+// std::error_code>; io/ objects throw std::system_error with the operation and the peer or path;
+// interrupts throw `Cancelled` and its kin, which are no std::exception on purpose: a handler for
+// errors does not swallow a cancellation.
+//
+//     try {
+//         co_await work();
+//     } catch (const std::exception& error) { // no interrupt comes here
+//         note = error.what();
+//     } catch (const Cancelled&) { // to clean up; throw it on
+//         note = "interrupted";
+//         throw;
+//     }
+//
 // What goes wrong with tasks themselves (TaskError, UncaughtTimeout, Deadlock) is a runtime_error.
 #pragma once
 
@@ -36,7 +45,7 @@ private:
     std::size_t progress_ = 0;
 };
 
-/// Somebody cancelled the task (Task::cancel, a failing group, the kernel's shutdown).
+/// Somebody cancelled the task (Task::cancel, the kernel's shutdown).
 class TaskCancelled final : public Cancelled {
 public:
     const char* what() const noexcept override { return "task cancelled"; }

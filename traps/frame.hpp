@@ -4,6 +4,15 @@
 // that traps leaves here who it is and what it asks; the driver reads that, does it, leaves the
 // reply and resumes. One frame serves a whole chain of coroutines that await each other, and
 // resuming goes straight to the innermost, however deep it lies.
+//
+//     TrapFrame frame; // outlives the coroutine
+//     Coro<int> coro = work();
+//     coro.handle().promise().frame = &frame;
+//     frame.innermost = coro.handle();
+//     for (frame.resume(); !frame.ended(); frame.resume())
+//         frame.reply = answer(frame.trap);
+//
+// Routine and Task have their frames, and connect them so.
 #pragma once
 
 #include <coroutine>
@@ -45,8 +54,8 @@ struct TrapFrame {
     std::coroutine_handle<> innermost; ///< who asks; null when the outermost has ended
     Reply reply;                       ///< what it will see when it is resumed
 
-    std::coroutine_handle<> next;      ///< hand-over that is left to the driver, see resume()
-    TimeLimit* limit = nullptr;        ///< innermost time-limit scope
+    std::coroutine_handle<> next;       ///< hand-over that is left to the driver, see resume()
+    TimeLimit* limit = nullptr;         ///< innermost time-limit scope
     std::unique_ptr<Failures> failures; ///< made when there is the first
 
     TrapFrame() = default;

@@ -1,4 +1,4 @@
-// Recycled memory for coroutine frames and task records.
+// Internal. Recycled memory for coroutine frames and task records.
 //
 // A coroutine frame is allocated before anybody can say which kernel will run it, so this cache
 // hangs on the thread: the one thread-local of the library (kernel.cpp notes a second, for nested

@@ -1,6 +1,9 @@
 // What an `Io` trap can ask: one plain struct for each I/O operation, named and filled like the
 // system call behind it. The scheduler passes a request on unread; an engine interprets it.
 //
+//     traps::IoRequest request = traps::Recv{fd, MSG_PEEK, buffer.data(), buffer.size()};
+//     std::int64_t received = (co_await traps::Io{request}).value();
+//
 // Whoever asks owns the memory a request points to, and keeps it alive until the reply: a task
 // is resumed only when its operation is really over, also when it was cancelled.
 //

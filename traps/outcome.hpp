@@ -1,4 +1,4 @@
-// What a coroutine ended with: nothing yet, a value, or an exception.
+// Internal. What a coroutine ended with: nothing yet, a value, or an exception.
 #pragma once
 
 #include <cstdint>

@@ -1,4 +1,12 @@
 // What a kernel sends back for a trap: a value or -errno, or an interrupt.
+//
+//     Reply answer(const Trap& trap, TimePoint now) {
+//         if (std::holds_alternative<traps::Yield>(trap))
+//             return {};
+//         if (std::holds_alternative<traps::Clock>(trap))
+//             return Reply::time(now);
+//         return {-ENOSYS};
+//     }
 #pragma once
 
 #include <cstdint>

@@ -1,5 +1,17 @@
 // TaskRecord: a task as its handles and its kernel share it. User code sees it through Task<T>
 // alone; whoever writes a kernel finds in here what to run and where to keep his own things.
+//
+//     void run(TaskRecord& task) {
+//         task.state = TaskState::running;
+//         task.frame.resume();
+//         if (!task.frame.ended())
+//             return answer(task);
+//         task.finish();
+//         task.cancelled = task.failure && is_interrupt(task.failure);
+//         task.state = TaskState::terminated;
+//         task.joiners.wake_all();
+//         task.drop_reference(); // taken for traps::Spawn
+//     }
 #pragma once
 
 #include <cstddef>
@@ -45,8 +57,8 @@ struct TaskRecord {
     bool failure_seen = false;      ///< somebody was told of its exception
 
 private:
-    // Here, so that what a kernel needs for every trap lies beside the frame: with a hundred tasks a
-    // Yield takes 5.5 instead of 7.3 ns (bench/micro/tasks.cpp).
+    // Here, so that what a kernel needs for every trap lies beside the frame: with a hundred tasks
+    // a Yield takes 5.5 instead of 7.3 ns (bench/micro/tasks.cpp).
     alignas(void*) std::byte room_[room_bytes];
     const detail::TaskType* type_;
 

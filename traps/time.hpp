@@ -1,6 +1,10 @@
 // Time as tasks see it. A TimePoint belongs to the clock of the kernel that answers the traps:
 // monotonic on a real engine, virtual in a simulation. So there is no static `now()` here; ask
 // with `co_await now()`.
+//
+//     TimePoint start = co_await now();
+//     co_await work();
+//     Duration took = co_await now() - start;
 #pragma once
 
 #include <chrono>

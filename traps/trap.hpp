@@ -5,7 +5,9 @@
 // answered without giving up the turn. "Interruptible": cancellation and time limits can end it.
 // Interrupts that come at another time wait for the next interruptible trap.
 //
-//     TimePoint woke = (co_await traps::Sleep{5ms}).value();   // a trap can be awaited as it is
+// A trap can be awaited as it is, and answers std::expected:
+//
+//     TimePoint woke = (co_await traps::Sleep{5ms}).value();
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,14 @@
-// The awaitables that yield one trap each. None of them allocates.
+// The awaitables that yield one trap each, and what to derive those of one's own from. None of
+// them allocates.
+//
+//     class [[nodiscard]] Readable : public TrapAwaiter<traps::ReadWait> {
+//     public:
+//         explicit Readable(int fd) noexcept : TrapAwaiter(traps::ReadWait{fd}) {}
+//         void await_resume() const {
+//             if (reply().failed())
+//                 throw std::system_error(reply().error(), std::system_category(), "wait");
+//         }
+//     };
 #pragma once
 
 #include <concepts>

@@ -1,9 +1,23 @@
 // Where parked tasks wait: an intrusive queue, first come, first served, and the waker.
 //
-// `co_await traps::Park{&queue}` sleeps on it; `queue.wake()` is a plain function, callable from
-// destructors, because waking never blocks. When a kernel parks a task it leaves a waker in the
-// task's node: a function and a context. So no primitive knows its kernel. Not thread-safe: a
-// queue belongs to the thread of the tasks that park on it (see thread.hpp for others).
+//     struct Gate {
+//         WaitQueue queue;
+//         bool is_open = false;
+//
+//         Coro<void> pass() {
+//             while (!is_open)
+//                 co_await SureTrap{traps::Park{&queue}};
+//         }
+//         void open() noexcept {
+//             is_open = true;
+//             queue.wake_all();
+//         }
+//     };
+//
+// The trap Park sleeps on the queue; waking is a plain function, callable from destructors,
+// because it never blocks. When a kernel parks a task it leaves a waker in the task's node: a
+// function and a context. So no primitive knows its kernel. Not thread-safe: a queue belongs to
+// the thread of the tasks that park on it (see thread.hpp for others).
 #pragma once
 
 #include <cstddef>

@@ -1,4 +1,4 @@
-// The io_uring engine.
+// Internal. The io_uring engine.
 #pragma once
 
 #include <memory>

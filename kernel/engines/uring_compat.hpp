@@ -1,5 +1,5 @@
-// Constants of newer kernels that the oldest supported liburing (2.3) does not define. Each is
-// used only after the running kernel was asked whether it knows it (uring_probe.cpp).
+// Internal. Constants of newer kernels that the oldest supported liburing (2.3) does not define.
+// Each is used only after the running kernel was asked whether it knows it (uring_probe.cpp).
 #pragma once
 
 #include <liburing.h>

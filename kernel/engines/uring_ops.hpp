@@ -1,5 +1,5 @@
-// The two switches of the io_uring engine: how each request becomes a submission, and what each
-// result means. One place turns errno into behaviour.
+// Internal. The two switches of the io_uring engine: how each request becomes a submission, and
+// what each result means. One place turns errno into behaviour.
 #pragma once
 
 #include <algorithm>

@@ -1,4 +1,4 @@
-// Setting up a ring as well as the running kernel allows, and finding out what that is.
+// Internal. Setting up a ring as well as the running kernel allows, and finding out what that is.
 #pragma once
 
 #include <string>

@@ -1,6 +1,6 @@
 // The rule of the house, read from the sources: nothing in traps/ or io/ includes anything of
 // kernel/, nor liburing, nor epoll. And what keeps the house tidy: sizes, line lengths, no state
-// behind the user's back.
+// behind the user's back, in each public header an example that is run.
 #include <algorithm>
 #include <filesystem>
 #include <fstream>
@@ -104,6 +104,72 @@ std::string broken_lines(const std::vector<std::string>& files, Rule breaks) {
 
 const std::initializer_list<const char*> library = {"traps", "io", "kernel"};
 
+/// Headers without names for users. They say so, and need no example; nor does kernel/engines/.
+const std::set<std::string> internal_headers{
+    "kernel/descriptors.hpp", "kernel/tasks.hpp",     "kernel/timers.hpp", "traps/attempt.hpp",
+    "traps/awaitable.hpp",    "traps/frame_pool.hpp", "traps/outcome.hpp",
+};
+
+bool is_internal(const std::string& header) {
+    return internal_headers.contains(header) || header.starts_with("kernel/engines/");
+}
+
+std::vector<std::string> public_headers() {
+    std::vector<std::string> headers = sources_in(library);
+    std::erase_if(headers, [](const std::string& file) {
+        return !file.ends_with(".hpp") || file.ends_with(".inl.hpp") || is_internal(file);
+    });
+    return headers;
+}
+
+/// Where the example of traps/x.hpp is compiled and run: "traps/x_test.cpp", in tests/.
+std::string test_of(const std::string& header) {
+    return header.substr(0, header.size() - std::string_view(".hpp").size()) + "_test.cpp";
+}
+
+/// The example in a header's first comment: from the first line that is set in by four blanks to
+/// the last one, without these blanks. What stands in between belongs to it.
+std::vector<Line> example_of(const std::string& header) {
+    constexpr std::string_view margin = "//     ";
+    std::vector<Line> example;
+    std::size_t length = 0;
+    for (Line& line : lines_of(header)) {
+        if (!line.text.starts_with("//"))
+            break;
+        const bool shown = line.text.starts_with(margin);
+        if (!shown && example.empty())
+            continue;
+        line.text.erase(0, shown ? margin.size() : std::string_view("// ").size());
+        example.push_back(std::move(line));
+        if (shown)
+            length = example.size();
+    }
+    example.resize(length);
+    return example;
+}
+
+/// How many lines of `example` stand in `test` from its line `from` on, all set in alike.
+std::size_t lines_found(const std::vector<Line>& example, const std::vector<Line>& test,
+                        std::size_t from) {
+    const std::string& first = test[from].text;
+    const std::string margin = first.substr(0, first.find_first_not_of(' '));
+    std::size_t n = 0;
+    for (; n < example.size() && from + n < test.size(); ++n) {
+        const std::string& text = example[n].text;
+        if (test[from + n].text != (text.empty() ? "" : margin + text))
+            break;
+    }
+    return n;
+}
+
+/// The first line of `example` that keeps it from being found in `test`; null if it is there.
+const Line* first_missing(const std::vector<Line>& example, const std::vector<Line>& test) {
+    std::size_t found = 0;
+    for (std::size_t from = 0; from < test.size(); ++from)
+        found = std::max(found, lines_found(example, test, from));
+    return found < example.size() ? &example[found] : nullptr;
+}
+
 } // namespace
 
 TEST_CASE("there is something to read") {
@@ -206,6 +272,71 @@ TEST_CASE("every header says what it is first, and is included once") {
         CHECK(std::all_of(lines.begin(), pragma,
                           [](const Line& line) { return line.text.starts_with("//"); }));
     }
+}
+
+TEST_CASE("every header for the library's own use says so first, and no other does") {
+    for (const std::string& header : internal_headers)
+        CHECK(fs::exists(fs::path(TRAPLINE_SOURCE_DIR) / header));
+    for (const std::string& file : sources_in(library)) {
+        if (!file.ends_with(".hpp"))
+            continue;
+        CAPTURE(file);
+        CHECK(lines_of(file).front().text.starts_with("// Internal. ") == is_internal(file));
+    }
+}
+
+TEST_CASE("every public header shows an example of at most 15 lines") {
+    std::string report;
+    for (const std::string& header : public_headers()) {
+        const std::size_t lines = example_of(header).size();
+        if (lines == 0 || lines > 15)
+            report += header + " shows " + std::to_string(lines) + " lines\n";
+    }
+    CHECK(report == "");
+}
+
+TEST_CASE("every example is compiled and run, as it is shown, by its header's test") {
+    std::string report;
+    for (const std::string& header : public_headers()) {
+        const std::vector<Line> example = example_of(header);
+        const std::string test = "tests/" + test_of(header);
+        if (!fs::exists(fs::path(TRAPLINE_SOURCE_DIR) / test))
+            report += header + " has no " + test + "\n";
+        else if (const Line* missing = first_missing(example, lines_of(test)))
+            report += at(*missing) + "\n    is not so in " + test + "\n";
+    }
+    CHECK(report == "");
+}
+
+TEST_CASE("every public header's test is in the build") {
+    std::string listed;
+    for (const Line& line : lines_of("tests/meson.build"))
+        listed += line.text + "\n";
+    for (const std::string& header : public_headers()) {
+        CAPTURE(header);
+        CHECK(listed.contains("'" + test_of(header) + "'"));
+    }
+}
+
+TEST_CASE("an example is found only as a whole, set in alike, and its first other line is named") {
+    const std::vector<Line> example = {
+        {"x.hpp", 3, "if (a)"}, {"x.hpp", 4, "    b();"}, {"x.hpp", 5, ""}, {"x.hpp", 6, "c();"}};
+    const auto missing = [&](std::initializer_list<const char*> lines) {
+        std::vector<Line> test;
+        for (const char* line : lines)
+            test.push_back({"x_test.cpp", test.size() + 1, line});
+        const Line* line = first_missing(example, test);
+        return line ? line->number : 0;
+    };
+    CHECK(missing({"if (a)", "    b();", "", "c();"}) == 0);
+    CHECK(missing({"{", "    if (a)", "        b();", "", "    c();", "}"}) == 0);
+    CHECK(missing({"if (a)", "if (a)", "    b();", "", "c();"}) == 0);
+    CHECK(missing({}) == 3);
+    CHECK(missing({"// if (a)", "//     b();", "//", "// c();"}) == 3);
+    CHECK(missing({"if (a)", "b();", "", "c();"}) == 4);
+    CHECK(missing({"if (a)", "    b();", "c();"}) == 5);
+    CHECK(missing({"if (a)", "    b();", "", "c(); // not"}) == 6);
+    CHECK(missing({"if (a)", "    b();", ""}) == 6);
 }
 
 TEST_CASE("there is no state behind the user's back but the two thread-locals that are noted") {

@@ -25,6 +25,16 @@ std::string complaint(std::string_view text) {
 
 } // namespace
 
+TEST_CASE("addresses are parsed, made and printed") {
+    SocketAddress loopback = SocketAddress::parse("[::1]:8080");
+    SocketAddress local = SocketAddress::parse("unix:/run/app.sock");
+    SocketAddress everywhere = SocketAddress::ipv4("0.0.0.0", 80);
+    std::string text = everywhere.to_string(); // "0.0.0.0:80"
+    CHECK(loopback == SocketAddress::ipv6("::1", 8080));
+    CHECK(local == SocketAddress::unix_path("/run/app.sock"));
+    CHECK(text == "0.0.0.0:80");
+}
+
 TEST_CASE("what is parsed prints as it was") {
     for (const char* text : {"127.0.0.1:8080", "0.0.0.0:0", "255.255.255.255:65535", "[::1]:0",
                              "[::]:80", "[2001:db8::17:0:1]:443", "[::ffff:1.2.3.4]:1",

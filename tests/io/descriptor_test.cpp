@@ -1,11 +1,15 @@
 #include <trapline/io/descriptor.hpp>
 
+#include <array>
+#include <string>
 #include <utility>
 
 #include <fcntl.h>
 #include <sys/eventfd.h>
 
 #include <doctest/doctest.h>
+
+#include <trapline/kernel/kernel.hpp>
 
 using namespace trapline;
 
@@ -15,6 +19,20 @@ int make() { return eventfd(0, EFD_CLOEXEC); }
 bool is_open(int fd) { return fcntl(fd, F_GETFD) != -1; }
 
 } // namespace
+
+TEST_CASE("a file is opened, read, and closed when its owner goes") {
+    const auto body = [](const char* path, int& fd) -> Coro<std::string> {
+        std::array<std::byte, 11> buffer{};
+        Descriptor file{(co_await traps::open_at(AT_FDCWD, path, O_RDONLY)).value()};
+        std::size_t n = (co_await traps::read(file.get(), buffer)).value();
+        fd = file.get();
+        co_return std::string(reinterpret_cast<const char*>(buffer.data()), n);
+    };
+    Kernel kernel;
+    int fd = -1;
+    CHECK(kernel.run(body(TRAPLINE_SOURCE_DIR "/LICENSE", fd)) == "MIT License");
+    CHECK_FALSE(is_open(fd));
+}
 
 TEST_CASE("a descriptor is closed when its owner goes") {
     const int fd = make();

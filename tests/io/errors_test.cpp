@@ -1,12 +1,34 @@
 #include <trapline/io/errors.hpp>
 
+#include <array>
 #include <cerrno>
 #include <ostream>
 #include <string>
 
 #include <doctest/doctest.h>
 
+#include <trapline/io/tcp.hpp>
+#include <trapline/traps/routine.hpp>
+
 using namespace trapline;
+
+TEST_CASE("a stream that ends too soon says how much is missing") {
+    const auto body = [](std::size_t& missing) -> Coro<void> {
+        TcpStream stream;
+        std::array<std::byte, 8> buffer{};
+        try {
+            co_await stream.recv_exactly(buffer);
+        } catch (const EndOfStream& end) {
+            missing = buffer.size() - end.progress();
+        }
+    };
+    std::size_t missing = 0;
+    Routine<void> routine{body(missing)};
+    routine.start();
+    CHECK(routine.send({3}) == nullptr);
+    CHECK_NOTHROW(routine.result());
+    CHECK(missing == 5);
+}
 
 TEST_CASE("an error names the operation and what the system says") {
     try {

@@ -32,6 +32,21 @@ void raise_here(int signal) { pthread_kill(pthread_self(), signal); }
 
 } // namespace
 
+TEST_CASE("a program waits for the signal that stops it") {
+    const LeakGuard guard;
+    const auto stopper = []() -> Coro<void> {
+        raise_here(SIGTERM);
+        co_return;
+    };
+    const auto body = [&]() -> Coro<int> {
+        co_await spawn(stopper()); // runs when this task waits
+        SignalSet stop{SIGINT, SIGTERM};
+        int signal = co_await stop.next();
+        co_return signal;
+    };
+    CHECK(run(body()) == SIGTERM);
+}
+
 TEST_CASE("a signal that comes is what next() answers") {
     const LeakGuard guard;
     const auto body = []() -> Coro<int> {

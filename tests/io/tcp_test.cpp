@@ -32,7 +32,7 @@ std::string text_of(std::span<const std::byte> bytes) {
 
 Coro<void> echo(TcpStream client) {
     std::array<std::byte, 4096> buffer;
-    while (const std::size_t n = co_await client.recv(buffer))
+    while (std::size_t n = co_await client.recv(buffer))
         co_await client.send_all(std::span(buffer).first(n));
 }
 

@@ -1,11 +1,48 @@
 #include <trapline/kernel/engine.hpp>
 
+#include <algorithm>
 #include <cerrno>
 #include <vector>
 
 #include <doctest/doctest.h>
 
+#include <trapline/kernel/kernel.hpp>
+
 using namespace trapline;
+using namespace std::chrono_literals;
+
+namespace {
+
+class VirtualTime final : public Engine {
+    TimePoint now() noexcept override { return time_; }
+    Started start(Operation& operation) noexcept override {
+        operation.result = -ENOSYS;
+        return Started::done;
+    }
+    void cancel(Operation&) noexcept override {}
+    void wait(TimePoint deadline, OperationList&) noexcept override {
+        time_ = std::max(time_, deadline);
+    }
+    void interrupt() noexcept override {}
+    std::string describe() const override { return "virtual time"; }
+
+    TimePoint time_{};
+};
+
+} // namespace
+
+TEST_CASE("a kernel lives in any world: here hours pass at once, and there is no I/O") {
+    Kernel kernel{{.make_engine = [] { return std::make_unique<VirtualTime>(); }}};
+    CHECK(kernel.describe() == "virtual time");
+    const auto body = []() -> Coro<TimePoint> {
+        Task<TimePoint> longer = co_await spawn([] { return sleep(2h); });
+        co_await sleep(1h);
+        const auto nothing = co_await traps::nop();
+        CHECK(nothing.error() == std::errc::function_not_supported);
+        co_return co_await longer.join();
+    };
+    CHECK(kernel.run(body()) == TimePoint{2h});
+}
 
 TEST_CASE("a list of operations is first in, first out") {
     OperationList list;

@@ -34,28 +34,27 @@ Coro<void> sleeps(Duration duration, std::string& log, std::string note) {
 /// Both engines that a unit test can have: a real ring and one of our own.
 std::vector<KernelOptions> both() { return {KernelOptions{}, manual()}; }
 
-/// Writes down what it sees, a word a call.
-class Recorder : public Observer {
-public:
-    void created(const TaskRecord& task) noexcept override { note(task, "created"); }
-    void running(const TaskRecord& task) noexcept override { note(task, "running"); }
-    void trapped(const TaskRecord& task, const Trap& trap) noexcept override {
-        note(task, traps::name_of(trap));
-    }
-    void replied(const TaskRecord& task, const Reply& reply) noexcept override {
-        note(task, reply.interrupt == Interrupt::none ? "replied" : "interrupted");
-    }
-    void terminated(const TaskRecord& task) noexcept override { note(task, "terminated"); }
-
-    std::string seen; ///< separated by commas
-
-private:
-    void note(const TaskRecord& task, const char* what) {
-        seen += (seen.empty() ? "" : ", ") + task.name() + " " + what;
-    }
-};
-
 } // namespace
+
+TEST_CASE("a kernel serves one call, or keeps its tasks over several until it is shut down") {
+    std::string log;
+    const auto answer_everybody = [] { return answers(5); };
+    const auto set_up = [&log]() -> Coro<void> {
+        co_await spawn(sleeps(0s, log, "set up, "));
+        co_await spawn(sleeps(1h, log, "never"));
+    };
+    const auto serve = [&log] { return sleeps(0s, log, "served"); };
+
+    int result = run(answer_everybody()); // a kernel for one call
+
+    Kernel kernel; // one that keeps its tasks over several
+    kernel.run(set_up());
+    kernel.run(serve());
+    kernel.shutdown();
+    CHECK(result == 5);
+    CHECK(log == "set up, served");
+    CHECK(kernel.task_count() == 0);
+}
 
 TEST_CASE("run answers results of every kind") {
     for (const KernelOptions& options : both()) {
@@ -368,39 +367,6 @@ TEST_CASE("a kernel describes its engine in a line") {
     const std::string uring = Kernel{}.describe();
     CHECK(uring.contains("uring"));
     CHECK_FALSE(uring.contains('\n'));
-}
-
-TEST_CASE("an observer sees every step in order") {
-    Recorder recorder;
-    KernelOptions options = manual();
-    options.observer = &recorder;
-    const auto child = []() -> Coro<void> { co_await sleep(1s); };
-    run(
-        [&]() -> Coro<void> {
-            Task<> task = co_await spawn(child(), {.name = "child"});
-            co_await now();
-            co_await task.join();
-        },
-        options);
-    CHECK(recorder.seen == "main created, main running, main Spawn, child created, main replied, "
-                           "main Clock, main replied, main Join, child running, child Sleep, "
-                           "child replied, child running, child terminated, main replied, "
-                           "main running, main terminated");
-}
-
-TEST_CASE("an observer sees interrupts, and the end of tasks that are shut down") {
-    Recorder recorder;
-    KernelOptions options = manual();
-    options.observer = &recorder;
-    {
-        Kernel kernel{options};
-        kernel.run([]() -> Coro<void> {
-            co_await spawn([]() -> Coro<void> { co_await sleep(1h); }(), {.name = "left"});
-            co_await yield_now();
-        });
-        recorder.seen.clear();
-    }
-    CHECK(recorder.seen == "left interrupted, left running, left terminated");
 }
 
 TEST_CASE("a deadlock lists each waiting task, its trap and where it waits") {

@@ -15,6 +15,7 @@
 #include "manual_engine.hpp"
 
 using namespace trapline;
+using namespace std::chrono_literals;
 
 namespace {
 
@@ -67,6 +68,25 @@ bool is_default(int signal) {
 }
 
 } // namespace
+
+TEST_CASE("a kernel is made with a ring, a patience and a log of one's own") {
+    std::vector<std::string> journal;
+    WaitQueue queue;
+    Kernel kernel{{
+        .uring = {.entries = 128, .completions = 1024},
+        .shutdown_patience = 1s,
+        .log = [&](std::string_view line) { journal.emplace_back(line); },
+    }};
+    const std::string ring = kernel.describe(); // half of it where memory is short
+    CHECK((ring.contains(" 128 entries") || ring.contains(" 64 entries")));
+    kernel.run([&]() -> Coro<void> {
+        co_await spawn([&] { return disable_cancellation(traps::Park{&queue}); }, {.name = "late"});
+        co_await yield_now();
+    });
+    kernel.shutdown();
+    REQUIRE(journal.size() == 1);
+    CHECK(journal[0].contains("'late'"));
+}
 
 TEST_CASE("an engine is chosen by name, and an unknown name is an error that says what there is") {
     CHECK(Kernel{{.engine = "uring"}}.describe().contains("uring"));

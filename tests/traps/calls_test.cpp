@@ -45,6 +45,20 @@ Request request_of(const Asked<A>& asked) {
 
 } // namespace
 
+TEST_CASE("a coroutine receives, and waits until there is more to be received") {
+    const auto body = [](int fd) -> Coro<std::string> {
+        std::array<std::byte, 16> buffer{};
+        std::expected<std::size_t, std::error_code> n = co_await traps::recv(fd, buffer);
+        short events = (co_await traps::read_wait(fd)).value();
+        co_return std::to_string(n.value()) + (events == POLLIN ? " and more" : "");
+    };
+    Routine<std::string> routine{body(3)};
+    routine.start();
+    routine.send({10});
+    routine.send({POLLIN});
+    CHECK(routine.result() == "10 and more");
+}
+
 TEST_CASE("a trap call answers the value of its reply") {
     std::array<std::byte, 8> buffer{};
     const auto received = ask(traps::recv(4, buffer, MSG_PEEK), {5});

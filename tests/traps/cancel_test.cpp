@@ -1,10 +1,13 @@
 #include <trapline/traps/cancel.hpp>
 
+#include <array>
 #include <memory>
 #include <optional>
 #include <string>
 
 #include <doctest/doctest.h>
+
+#include <trapline/io/tcp.hpp>
 
 #include "hand_loop.hpp"
 
@@ -68,7 +71,37 @@ Coro<int> noting(std::string& note) {
     co_return 1;
 }
 
+Coro<void> write_trailer(int file) { co_await traps::write(file, {}); }
+
 } // namespace
+
+TEST_CASE("a receive and a join have their time limits, a trailer is written undisturbed") {
+    const auto body = [](int file) -> Coro<bool> {
+        TcpStream client;
+        std::array<std::byte, 8> buffer{};
+        Task<> task = co_await spawn(waits_and_answers(1));
+        auto n = co_await timeout_after(5s, client.recv(buffer)); // or TaskTimeout
+        bool in_time = co_await ignore_after(1s, task.join());    // or false
+        co_await disable_cancellation([&] { return write_trailer(file); });
+        co_return n == 3 && in_time;
+    };
+    Routine<bool> routine{body(7)};
+    std::string asked;
+    for (const Trap* trap = routine.start(); trap;) {
+        asked += std::string(asked.empty() ? "" : ", ") + traps::name_of(*trap);
+        Reply reply{};
+        if (std::holds_alternative<traps::Clock>(*trap))
+            reply = Reply::time(start);
+        else if (std::holds_alternative<traps::SetTimeout>(*trap))
+            reply = Reply::time(never);
+        else if (std::holds_alternative<traps::Io>(*trap))
+            reply = {3};
+        trap = routine.send(reply);
+    }
+    CHECK(routine.result());
+    CHECK(asked == "Spawn, Clock, SetTimeout, Io, UnsetTimeout, "
+                   "Clock, SetTimeout, Join, UnsetTimeout, Mask, Io, Mask");
+}
 
 TEST_CASE("a time limit asks for the time, sets its deadline and takes it off again") {
     Routine<int> routine{timeout_after(5s, waits_and_answers(7))};

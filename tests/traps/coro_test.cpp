@@ -42,7 +42,19 @@ Coro<int> failing(std::string text) {
     throw std::runtime_error(text);
 }
 
+Coro<int> twice(int x) {
+    co_await sleep(1ms);
+    co_return 2 * x;
+}
+
+Coro<int> four_times(int x) {
+    int doubled = co_await twice(x);
+    co_return co_await twice(doubled);
+}
+
 } // namespace
+
+TEST_CASE("a coroutine awaits another for its result") { CHECK(drive(four_times(3)) == 12); }
 
 TEST_CASE("a coroutine does nothing until it is awaited") {
     bool ran = false;

@@ -7,6 +7,9 @@
 
 #include <doctest/doctest.h>
 
+#include <trapline/traps/calls.hpp>
+#include <trapline/traps/routine.hpp>
+
 using namespace trapline;
 using namespace std::chrono_literals;
 
@@ -37,7 +40,33 @@ unsigned line_of(const std::source_location& at = std::source_location::current(
     return at.line();
 }
 
+Coro<void> work() { co_await yield_now(); }
+
 } // namespace
+
+TEST_CASE("a handler for errors sees errors, and an interrupt passes it by") {
+    const auto body = [](std::string& note) -> Coro<void> {
+        try {
+            co_await work();
+        } catch (const std::exception& error) { // no interrupt comes here
+            note = error.what();
+        } catch (const Cancelled&) { // to clean up; throw it on
+            note = "interrupted";
+            throw;
+        }
+    };
+    std::string note;
+    Routine<void> failing{body(note)};
+    failing.start();
+    failing.throw_in(ptr(std::runtime_error("broken")));
+    CHECK_NOTHROW(failing.result());
+    CHECK(note == "broken");
+    Routine<void> interrupted{body(note)};
+    interrupted.start();
+    interrupted.send({.interrupt = Interrupt::cancelled});
+    CHECK_THROWS_AS(interrupted.result(), TaskCancelled);
+    CHECK(note == "interrupted");
+}
 
 TEST_CASE("message_of is what an exception says of itself, or its type") {
     CHECK(message_of(ptr(std::runtime_error("broken"))) == "broken");

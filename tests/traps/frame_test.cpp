@@ -48,7 +48,30 @@ Coro<void> careful(bool fails_again) {
 
 bool ends_with(std::string_view text, std::string_view end) { return text.ends_with(end); }
 
+Coro<int> asks_the_time_twice() {
+    const TimePoint first = co_await now();
+    const TimePoint second = co_await now();
+    co_return static_cast<int>((second - first).count());
+}
+
 } // namespace
+
+TEST_CASE("a driver gives a coroutine its frame, and answers there what it asks, to the end") {
+    const auto work = asks_the_time_twice;
+    TimePoint time{};
+    const auto answer = [&](const Trap& trap) {
+        CHECK(std::holds_alternative<traps::Clock>(trap));
+        return Reply::time(time += 5ns);
+    };
+    TrapFrame frame; // outlives the coroutine
+    Coro<int> coro = work();
+    coro.handle().promise().frame = &frame;
+    frame.innermost = coro.handle();
+    for (frame.resume(); !frame.ended(); frame.resume())
+        frame.reply = answer(frame.trap);
+    CHECK(coro.handle().promise().outcome.take() == 5);
+    CHECK(time == TimePoint{10ns});
+}
 
 TEST_CASE("where lists the await of each coroutine in the chain, innermost first") {
     Routine<void> routine{outer()};

@@ -1,11 +1,18 @@
 #include <trapline/traps/io_request.hpp>
 
+#include <array>
 #include <string>
 #include <type_traits>
 
 #include <doctest/doctest.h>
 
+#include <trapline/traps/routine.hpp>
+
 using namespace trapline::traps;
+using trapline::Coro;
+using trapline::Routine;
+using trapline::Trap;
+namespace traps = trapline::traps;
 
 static_assert(std::is_trivially_copyable_v<IoRequest>);
 static_assert(sizeof(IoRequest) <= 56);
@@ -29,6 +36,24 @@ bool occupies(const IoRequest& request, int fd, Side side) {
 }
 
 } // namespace
+
+TEST_CASE("a request is asked for by the trap Io, and its answer is a count") {
+    const auto body = [](int fd) -> Coro<std::int64_t> {
+        std::array<std::byte, 16> buffer{};
+        traps::IoRequest request = traps::Recv{fd, MSG_PEEK, buffer.data(), buffer.size()};
+        std::int64_t received = (co_await traps::Io{request}).value();
+        co_return received;
+    };
+    Routine<std::int64_t> routine{body(3)};
+    const Trap* trap = routine.start();
+    REQUIRE(trap);
+    const Recv asked = std::get<Recv>(std::get<Io>(*trap).request);
+    CHECK(asked.fd == 3);
+    CHECK(asked.flags == MSG_PEEK);
+    CHECK(asked.size == 16);
+    CHECK(routine.send({10}) == nullptr);
+    CHECK(routine.result() == 10);
+}
 
 TEST_CASE("each request bears the name of its system call") {
     const auto name = [](const IoRequest& request) { return std::string(name_of(request)); };

@@ -41,6 +41,19 @@ std::exception_ptr error(const char* text) {
 
 } // namespace
 
+TEST_CASE("a loop that answers each trap drives a coroutine to its result") {
+    const auto work = two_sleeps;
+    TimePoint time{};
+    const auto answer = [&](const Trap& trap) {
+        return Reply::time(time += std::get<traps::Sleep>(trap).duration);
+    };
+    Routine<int> r{work()};
+    for (const Trap* trap = r.start(); trap; trap = r.send(answer(*trap))) {}
+    int result = r.result();
+    CHECK(result == 3);
+    CHECK(time == TimePoint{3ms});
+}
+
 TEST_CASE("start runs to the first trap, send to the next, and null is the end") {
     Routine<int> routine{two_sleeps()};
     CHECK_FALSE(routine.ended());

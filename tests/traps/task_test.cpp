@@ -43,6 +43,16 @@ private:
 
 } // namespace
 
+TEST_CASE("a task is spawned with a name, and joined for its result") {
+    const auto body = []() -> Coro<std::string> {
+        const auto work = value_after_a_turn;
+        Task<int> t = co_await spawn(work(3), {.name = "worker"});
+        int result = co_await t.join();
+        co_return t.name() + " " + std::to_string(result);
+    };
+    CHECK(in_loop(body) == "worker 3");
+}
+
 TEST_CASE("a spawned task runs beside its parent, and join answers its result") {
     const auto body = []() -> Coro<std::string> {
         std::string states;

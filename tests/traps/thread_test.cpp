@@ -2,10 +2,14 @@
 
 #include <atomic>
 #include <memory>
+#include <semaphore>
 #include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
+
+#include <trapline/traps/calls.hpp>
+#include <trapline/traps/routine.hpp>
 
 using namespace trapline;
 
@@ -19,6 +23,28 @@ struct Counter {
 };
 
 } // namespace
+
+TEST_CASE("a task waits for what another thread works out") {
+    const auto body = []() -> Coro<std::int64_t> {
+        const auto work = [] { return std::int64_t{42}; };
+        ThreadCompletion done;
+        std::jthread worker{[&] { done.complete(work()); }};
+        std::int64_t value = (co_await traps::AwaitThread{&done}).value();
+        co_return value;
+    };
+    std::binary_semaphore woken{0}; // outlives the thread
+    Routine<std::int64_t> routine{body()};
+    const Trap* trap = routine.start();
+    REQUIRE(trap);
+    ThreadCompletion& awaited = *std::get<traps::AwaitThread>(*trap).completion;
+    const auto wake = [](void* context) noexcept {
+        static_cast<std::binary_semaphore*>(context)->release();
+    };
+    if (awaited.await({wake, &woken}) == ThreadCompletion::Await::waiting)
+        woken.acquire();
+    CHECK(routine.send({awaited.value()}) == nullptr);
+    CHECK(routine.result() == 42);
+}
 
 TEST_CASE("a completion that came first is there, and nobody is called") {
     ThreadCompletion done;

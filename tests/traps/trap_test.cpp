@@ -5,6 +5,8 @@
 
 #include <doctest/doctest.h>
 
+#include "hand_loop.hpp"
+
 using namespace trapline;
 using namespace std::chrono_literals;
 
@@ -23,6 +25,14 @@ std::string name_for(const T& trap) {
 }
 
 } // namespace
+
+TEST_CASE("a trap that is awaited as it is answers its result") {
+    const auto body = []() -> Coro<TimePoint> {
+        TimePoint woke = (co_await traps::Sleep{5ms}).value();
+        co_return woke;
+    };
+    CHECK(drive(body()) == TimePoint{5ms});
+}
 
 TEST_CASE("each trap bears its name") {
     using namespace traps;

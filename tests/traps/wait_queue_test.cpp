@@ -42,7 +42,37 @@ struct Queueing {
     }
 };
 
+struct Gate {
+    WaitQueue queue;
+    bool is_open = false;
+
+    Coro<void> pass() {
+        while (!is_open)
+            co_await SureTrap{traps::Park{&queue}};
+    }
+    void open() noexcept {
+        is_open = true;
+        queue.wake_all();
+    }
+};
+
 } // namespace
+
+TEST_CASE("tasks that park at a gate pass when it opens, and later ones at once") {
+    const auto body = []() -> Coro<bool> {
+        Gate gate;
+        Task<> first = co_await spawn(gate.pass());
+        Task<> second = co_await spawn(gate.pass());
+        co_await yield_now();
+        const bool waited = !first.terminated() && !second.terminated() && !gate.queue.empty();
+        gate.open();
+        co_await first.join();
+        co_await second.join();
+        co_await gate.pass();
+        co_return waited&& gate.queue.empty();
+    };
+    CHECK(HandLoop{}.run(body()));
+}
 
 TEST_CASE("wake wakes the longest waiting first and answers how many") {
     Queueing q{5};
