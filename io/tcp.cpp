@@ -18,7 +18,7 @@ T need(std::expected<T, std::error_code> answer, const std::string& what) {
 } // namespace
 
 void detail::CloseAwaiter::await_resume() {
-    if (!asked_)
+    if (!asked())
         return;
     const Reply& answer = reply();
     if (answer.failed())

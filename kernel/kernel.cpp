@@ -14,18 +14,14 @@ namespace trapline {
 
 namespace {
 
-/// The kernel that runs on this thread, if one does: a second one inside would block its loop.
-/// (With the frame pool the only thread-local of the library.)
-constinit thread_local const Kernel* running_kernel = nullptr;
-constinit thread_local pid_t running_in = 0; ///< a child forked by a task runs no kernel
+/// The process whose kernel runs on this thread, if one does: a second one inside would block its
+/// loop. A child that a task forked runs none. (kernel/README.md lists the thread-locals.)
+constinit thread_local pid_t running_in = 0;
 
 class Running {
 public:
-    explicit Running(const Kernel* kernel) noexcept {
-        running_kernel = kernel;
-        running_in = getpid();
-    }
-    ~Running() { running_kernel = nullptr; }
+    Running() noexcept { running_in = getpid(); }
+    ~Running() { running_in = 0; }
     Running(const Running&) = delete;
     Running& operator=(const Running&) = delete;
 };
@@ -86,7 +82,7 @@ Kernel::Counters Kernel::counters() const noexcept {
 void Kernel::check_may_run() const {
     if (shut_down_)
         throw std::logic_error("the kernel was shut down");
-    if (running_kernel && running_in == getpid())
+    if (running_in == getpid())
         throw std::logic_error("run() within a running kernel: await or spawn instead");
     if (thread_ != std::this_thread::get_id())
         throw std::logic_error("a kernel runs on the thread that made it");
@@ -94,7 +90,7 @@ void Kernel::check_may_run() const {
 
 void Kernel::run_main(TaskRecord& main) {
     check_may_run();
-    const Running running{this};
+    const Running running;
     adopt(main);
     run_until_ended(main);
 }
@@ -177,7 +173,7 @@ void Kernel::shutdown() {
     if (shut_down_)
         return;
     check_may_run();
-    const Running running{this};
+    const Running running;
     std::uint64_t cancelled_up_to = 0;
     while (!tasks_.empty()) {
         if (last_id_ != std::exchange(cancelled_up_to, last_id_)) // also what cleanup spawns

@@ -1,10 +1,10 @@
 // Internal. Recycled memory for coroutine frames and task records.
 //
 // A coroutine frame is allocated before anybody can say which kernel will run it, so this cache
-// hangs on the thread: the one thread-local of the library (kernel.cpp notes a second, for nested
-// runs). Blocks are ordinary `operator new` blocks, sorted by size and kept for the next frame of
-// that size; any thread may free a block of another. Under AddressSanitizer nothing is kept, so
-// that a use after free is seen.
+// hangs on the thread (kernel/README.md lists the library's thread-locals). Blocks are ordinary
+// `operator new` blocks, sorted by size and kept for the next frame of that size; any thread may
+// free a block of another. Under AddressSanitizer nothing is kept, so that a use after free is
+// seen.
 #pragma once
 
 #include <cstddef>

@@ -1220,3 +1220,23 @@ TEST_CASE("P9: a task that two cancel while it is cancelling a third ends all of
         CHECK(third.cancelled());
     });
 }
+
+TEST_CASE("P9: an empty coroutine is refused, and interrupts are not held back after it") {
+    each_run([]() -> Coro<void> {
+        const auto body = []() -> Coro<void> {
+            Coro<int> empty;
+            bool refused = false;
+            try {
+                co_await disable_cancellation(std::move(empty));
+            } catch (const std::logic_error&) {
+                refused = true;
+            }
+            CHECK(refused);
+            co_await sleep(1h);
+        };
+        const Task<void> task = co_await spawn(body());
+        co_await let_others_run();
+        const bool reached = co_await task.cancel();
+        CHECK(reached);
+    });
+}

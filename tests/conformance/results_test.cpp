@@ -597,3 +597,25 @@ TEST_CASE("P6: after a Deadlock the kernel can be shut down, and cleanup runs") 
         CHECK(cleaned);
     });
 }
+
+TEST_CASE(
+    "P4: a stored spawn or join may be awaited again: the one is refused, the other answers") {
+    each_run([]() -> Coro<void> {
+        auto spawning = spawn(let_others_run());
+        const Task<void> task = co_await spawning;
+        bool refused = false;
+        try {
+            (void)co_await spawning;
+        } catch (const std::logic_error&) {
+            refused = true;
+        }
+        CHECK(refused);
+        auto join = task.join();
+        co_await join;
+        const auto other = co_await traps::read_wait(-1); // leaves an error as the last reply
+        CHECK_FALSE(other.has_value());
+        co_await join;
+        const auto again = co_await traps::Spawn{task.record()};
+        CHECK(again.error() == std::errc::connection_already_in_progress);
+    });
+}

@@ -690,3 +690,33 @@ TEST_CASE("P10: a thousand tasks with limits of their own each report their own"
         CHECK(right == 1000);
     });
 }
+
+TEST_CASE("P10: a tie goes to the outer one also when that has run out and nobody saw it yet") {
+    each_run([]() -> Coro<void> {
+        const TimePoint deadline = co_await now() + 200us;
+        const auto inner = [&]() -> Coro<void> {
+            co_await disable_cancellation(busy_until(deadline + 100us));
+            co_await disable_cancellation(let_others_run()); // the kernel sees it run out
+            (void)co_await ignore_at(deadline, sleep(1h));
+            co_await sleep(1h);
+        };
+        const std::string seen =
+            co_await interrupt_of([&] { return timeout_at(deadline, inner()); });
+        CHECK(seen == "TaskTimeout");
+    });
+}
+
+TEST_CASE("P10: a limit on an empty coroutine is refused, and none is set") {
+    each_run([]() -> Coro<void> {
+        Coro<int> empty;
+        bool refused = false;
+        try {
+            co_await timeout_after(100us, std::move(empty));
+        } catch (const std::logic_error&) {
+            refused = true;
+        }
+        CHECK(refused);
+        const std::string seen = co_await interrupt_of([] { return sleep(1ms); });
+        CHECK(seen == "none");
+    });
+}

@@ -2,6 +2,8 @@
 
 #include <csignal>
 #include <cstring>
+#include <initializer_list>
+#include <memory>
 #include <string>
 #include <system_error>
 #include <thread>
@@ -128,4 +130,26 @@ TEST_CASE("a number that is no signal is refused, and blocks nothing") {
     CHECK_THROWS_WITH_AS((SignalSet{SIGUSR1, 12345}), "signal 12345: Invalid argument",
                          std::system_error);
     CHECK_FALSE(is_blocked(SIGUSR1));
+}
+
+TEST_CASE("of sets that overlap, each keeps its signals blocked until it goes, in any order") {
+    auto older = std::make_unique<SignalSet>(std::initializer_list<int>{SIGUSR1, SIGHUP});
+    auto newer = std::make_unique<SignalSet>(std::initializer_list<int>{SIGUSR2, SIGHUP});
+    older.reset();
+    CHECK_FALSE(is_blocked(SIGUSR1));
+    CHECK(is_blocked(SIGUSR2));
+    CHECK(is_blocked(SIGHUP));
+    newer.reset();
+    CHECK_FALSE(is_blocked(SIGUSR2));
+    CHECK_FALSE(is_blocked(SIGHUP));
+}
+
+TEST_CASE("a signal that was blocked before stays so after the set") {
+    sigset_t usr1;
+    sigemptyset(&usr1);
+    sigaddset(&usr1, SIGUSR1);
+    pthread_sigmask(SIG_BLOCK, &usr1, nullptr);
+    { const SignalSet set{SIGUSR1}; }
+    CHECK(is_blocked(SIGUSR1));
+    pthread_sigmask(SIG_UNBLOCK, &usr1, nullptr);
 }

@@ -545,6 +545,28 @@ TEST_CASE("a stream that was moved from is empty, and the other one goes on") {
     });
 }
 
+TEST_CASE(
+    "a close and an accept made earlier work on what the object holds when they are awaited") {
+    check([]() -> Coro<void> {
+        Pair pair = co_await connected_pair();
+        Pair other = co_await connected_pair();
+        auto closing = pair.client.close();
+        pair.client = std::move(other.client);
+        co_await closing;
+        CHECK_FALSE(pair.client);
+        std::array<std::byte, 1> buffer;
+        const std::size_t n = co_await other.server.recv(buffer); // its peer was closed
+        CHECK(n == 0);
+        co_await closing; // harmless
+
+        TcpListener listener = co_await TcpListener::bind(any_port());
+        auto accepting = listener.accept();
+        co_await listener.close();
+        const Complaint c = co_await complaint_of(std::move(accepting));
+        CHECK(c.code == std::errc::bad_file_descriptor);
+    });
+}
+
 TEST_CASE("close ends what another task does on the stream") {
     check([]() -> Coro<void> {
         const auto receives = [](TcpStream& stream) -> Coro<Complaint> {

@@ -155,3 +155,18 @@ TEST_CASE("the trap that was yielded stands in the frame") {
     CHECK(trap == &routine.frame().trap);
     CHECK(std::get<traps::Sleep>(routine.frame().trap).duration == 1ms);
 }
+
+TEST_CASE("an exception thrown after an interrupt was handled is noted where it began") {
+    const auto body = []() -> Coro<void> {
+        try {
+            co_await yield_now();
+        } catch (const Cancelled&) {}
+        throw std::runtime_error("cleanup failed");
+    };
+    Routine<void> routine{body()};
+    routine.start();
+    routine.send({.interrupt = Interrupt::cancelled});
+    REQUIRE(routine.frame().failures);
+    CHECK(routine.frame().failures->last_began.size() == 1);
+    CHECK_THROWS_AS(routine.result(), std::runtime_error);
+}

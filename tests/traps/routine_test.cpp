@@ -300,3 +300,17 @@ TEST_CASE("several routines take turns under one hand") {
     }
     CHECK(order == std::vector<std::string>{"a0", "b0", "a1", "b1"});
 }
+
+TEST_CASE("a routine is not driven from within itself, nor told to throw nothing") {
+    Routine<void>* self = nullptr;
+    const auto body = [&]() -> Coro<void> {
+        co_await yield_now();
+        CHECK_THROWS_AS(self->send(), std::logic_error);
+    };
+    Routine<void> routine{body()};
+    self = &routine;
+    REQUIRE(routine.start());
+    CHECK_THROWS_AS(routine.send({.interrupt = Interrupt::thrown}), std::logic_error);
+    CHECK(routine.send() == nullptr);
+    routine.result();
+}
