@@ -3,8 +3,8 @@
 // A coroutine frame is allocated before anybody can say which kernel will run it, so this cache
 // hangs on the thread (kernel/README.md lists the library's thread-locals). Blocks are ordinary
 // `operator new` blocks, sorted by size and kept for the next frame of that size; any thread may
-// free a block of another. Under AddressSanitizer nothing is kept, so that a use after free is
-// seen.
+// free a block of another. Under AddressSanitizer and ThreadSanitizer nothing is kept, so that they
+// see a use after free, and a free that races with a use.
 #pragma once
 
 #include <cstddef>
@@ -12,10 +12,10 @@
 
 namespace trapline::detail {
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 inline constexpr bool frames_recycled = false;
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 inline constexpr bool frames_recycled = false;
 #else
 inline constexpr bool frames_recycled = true;

@@ -555,6 +555,36 @@ TEST_CASE("P8: a thread that completes while it is cancelled gives its value or 
     });
 }
 
+TEST_CASE("P8: a wait for a thread that is given up again and again ends with its value") {
+    each_run([]() -> Coro<void> {
+        for (int round = 0; round < 50; ++round) {
+            ThreadCompletion completion;
+            int written = -1;
+            std::atomic<bool> go = false;
+            std::jthread thread{[&] {
+                while (!go)
+                    std::this_thread::yield();
+                written = round;
+                completion.complete(round);
+            }};
+            std::int64_t value = -1;
+            int given_up = 0;
+            while (value < 0) {
+                const Task<void> task = co_await spawn([&]() -> Coro<void> {
+                    const auto answer = co_await traps::AwaitThread{&completion};
+                    value = answer.value();
+                });
+                co_await yield_now();
+                const bool interrupted = co_await task.cancel();
+                given_up += interrupted;
+                go = given_up >= round % 5;
+            }
+            CHECK(value == round);
+            CHECK(written == round);
+        }
+    });
+}
+
 TEST_CASE("P8: waiting until a descriptor is readable consumes nothing, cancelled or not") {
     each_run([]() -> Coro<void> {
         const Ends ends = socket_pair();

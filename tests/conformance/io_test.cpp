@@ -650,6 +650,58 @@ TEST_CASE("P13: more operations than the queues hold all complete, each once") {
     });
 }
 
+TEST_CASE("P13: kernels on two threads talk to each other, and neither disturbs the other") {
+    each_engine([](const KernelOptions& options) {
+        constexpr int connections = 30;
+        TcpListener listener;
+        ThreadCompletion listening;
+        int served = 0;
+        const auto echo = [&](TcpStream stream) -> Coro<void> {
+            const Counted frame;
+            std::string buffer(64, '\0');
+            while (const std::size_t n = co_await stream.recv(bytes_of(buffer)))
+                co_await stream.send_all(std::string_view(buffer).substr(0, n));
+            co_await stream.close();
+            ++served;
+        };
+        std::thread server{[&] {
+            run(
+                [&]() -> Coro<void> {
+                    listener = co_await TcpListener::bind(SocketAddress::parse("127.0.0.1:0"));
+                    listening.complete();
+                    std::vector<Task<void>> tasks;
+                    for (int i = 0; i < connections; ++i)
+                        tasks.push_back(co_await spawn(echo, co_await listener.accept()));
+                    for (const Task<void>& task : tasks)
+                        co_await task.wait();
+                },
+                options);
+        }};
+        int echoed = 0;
+        run(
+            [&]() -> Coro<void> {
+                (void)co_await traps::AwaitThread{&listening};
+                for (int i = 0; i < connections; ++i) {
+                    TcpStream stream = co_await TcpStream::connect(listener.local_address());
+                    const std::string text = std::to_string(i);
+                    co_await stream.send_all(text);
+                    std::string buffer(text.size(), '\0');
+                    const auto got =
+                        co_await ignore_after(1h, stream.recv_exactly(bytes_of(buffer)));
+                    echoed += got && buffer == text;
+                    // Closed by turns by the object, and by the ring.
+                    if (i % 2)
+                        co_await stream.close();
+                }
+            },
+            options);
+        server.join();
+        CHECK(echoed == connections);
+        CHECK(served == connections);
+        listener = {};
+    });
+}
+
 TEST_CASE("P13: many receives that complete together each get their own byte") {
     each_engine([](KernelOptions options) {
         options.uring.entries = 4;

@@ -81,6 +81,41 @@ TEST_CASE("P11: shutdown waits for cleanup that awaits: time, turns, I/O and thr
     });
 }
 
+TEST_CASE("P11: threads may complete while the kernel shuts down, and after it is gone") {
+    each_engine([](const KernelOptions& options) {
+        constexpr int threads = 3;
+        for (int round = 0; round < 50; ++round) {
+            ThreadCompletion completions[threads];
+            int woken = 0;
+            int cancelled = 0;
+            std::atomic<bool> go = false;
+            std::vector<std::jthread> workers; // joined when the kernel is gone
+            for (ThreadCompletion& completion : completions) {
+                workers.emplace_back([&] {
+                    while (!go)
+                        std::this_thread::yield();
+                    completion.complete(1);
+                });
+            }
+            run_and_shut_down(options, [&]() -> Coro<void> {
+                for (ThreadCompletion& completion : completions) {
+                    co_await spawn([&]() -> Coro<void> {
+                        const Counted frame;
+                        const std::string seen = co_await interrupt_of(
+                            [&] { return TrapCall{traps::AwaitThread{&completion}}; });
+                        ++(seen == "none" ? woken : cancelled);
+                    });
+                }
+                go = true;
+                while (woken < round % (threads + 1)) // the other threads are about to complete
+                    co_await yield_now();
+            });
+            CHECK(woken >= round % (threads + 1));
+            CHECK(woken + cancelled == threads);
+        }
+    });
+}
+
 TEST_CASE("P11: tasks in every kind of wait end, and their operations with them") {
     each_engine([](const KernelOptions& options) {
         const Descriptor listener = tcp_listener();

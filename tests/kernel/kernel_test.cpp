@@ -187,6 +187,24 @@ TEST_CASE("two kernels on two threads do not disturb each other") {
     CHECK(other == 1);
 }
 
+TEST_CASE("a coroutine may be made on one thread, run or destroyed on another") {
+    const auto parent = [](int value) -> Coro<std::unique_ptr<int>> {
+        Task<int> task = co_await spawn(answers(value));
+        const int joined = co_await task.join();
+        co_return std::make_unique<int>(joined);
+    };
+    for (const KernelOptions& options : both()) {
+        for (int round = 0; round < 50; ++round) {
+            Coro<std::unique_ptr<int>> main = parent(round);
+            Coro<int> left = answers(round);
+            std::unique_ptr<int> result;
+            std::thread{[&] { result = run(std::move(main), options); }}.join();
+            std::thread{[&] { left = {}; }}.join();
+            CHECK(*result == round);
+        }
+    }
+}
+
 TEST_CASE("after shutdown nothing runs any more, and a second shutdown is harmless") {
     for (const KernelOptions& options : both()) {
         Kernel kernel{options};
@@ -334,6 +352,103 @@ TEST_CASE("a thread's completion wakes a kernel that waits in its engine") {
         for (int i = 0; i < 5; ++i)
             CHECK(run(body(), options) == 42);
     }
+}
+
+TEST_CASE("threads that complete at the same time wake each task once, with what they left") {
+    constexpr int threads = 4;
+    constexpr int rounds = 100;
+    struct Line {
+        ThreadCompletion done;
+        int written = -1; // plain: handed over with the completion
+    };
+    for (const KernelOptions& options : both()) {
+        std::vector<std::vector<Line>> lines(threads);
+        for (std::vector<Line>& line : lines)
+            line = std::vector<Line>(rounds);
+        int matches = 0;
+        const auto waits = [&](std::vector<Line>& line) -> Coro<void> {
+            for (int round = 0; round < rounds; ++round) {
+                const auto value = co_await traps::AwaitThread{&line[round].done};
+                matches += value == round && line[round].written == round;
+            }
+        };
+        std::vector<std::jthread> workers;
+        run(
+            [&]() -> Coro<void> {
+                std::vector<Task<>> tasks;
+                for (std::vector<Line>& line : lines)
+                    tasks.push_back(co_await spawn(waits(line)));
+                for (std::vector<Line>& line : lines) {
+                    workers.emplace_back([&line] {
+                        for (int round = 0; round < rounds; ++round) {
+                            line[round].written = round;
+                            line[round].done.complete(round);
+                        }
+                    });
+                }
+                for (Task<>& task : tasks)
+                    co_await task.join();
+            },
+            options);
+        CHECK(matches == threads * rounds);
+    }
+}
+
+TEST_CASE("a kernel may go as soon as threads have woken its last tasks") {
+    constexpr int threads = 3;
+    for (const KernelOptions& options : both()) {
+        for (int round = 0; round < 100; ++round) {
+            ThreadCompletion done[threads];
+            std::int64_t sum = 0;
+            std::vector<std::jthread> workers; // joined when the kernel is gone
+            const auto waits = [&](ThreadCompletion& completion) -> Coro<void> {
+                sum += (co_await traps::AwaitThread{&completion}).value();
+            };
+            run(
+                [&]() -> Coro<void> {
+                    std::vector<Task<>> tasks;
+                    for (ThreadCompletion& completion : done)
+                        tasks.push_back(co_await spawn(waits(completion)));
+                    co_await yield_now();
+                    for (ThreadCompletion& completion : done)
+                        workers.emplace_back([&] { completion.complete(1); });
+                    for (Task<>& task : tasks)
+                        co_await task.join();
+                },
+                options);
+            CHECK(sum == threads);
+        }
+    }
+}
+
+TEST_CASE("a kernel is not gone before a thread has let go that wakes it") {
+    struct Lingering final : ManualEngine {
+        Lingering(bool& in, bool& early) : inside(in), gone_early(early) {}
+        ~Lingering() override { gone_early = inside; }
+        void interrupt() noexcept override {
+            ManualEngine::interrupt();
+            // The kernel, woken, ends meanwhile.
+            for (int i = 0; i < 1'000; ++i)
+                std::this_thread::yield();
+            inside = false;
+        }
+        bool& inside;
+        bool& gone_early;
+    };
+    ThreadCompletion done;
+    bool inside = true;
+    bool gone_early = false;
+    std::jthread worker;
+    run(
+        [&]() -> Coro<void> {
+            Task<> waiting =
+                co_await spawn([&]() -> Coro<void> { (void)co_await traps::AwaitThread{&done}; });
+            co_await yield_now(); // it waits: the thread has somebody to wake
+            worker = std::jthread{[&] { done.complete(); }};
+            co_await waiting.join();
+        },
+        {.make_engine = [&] { return std::make_unique<Lingering>(inside, gone_early); }});
+    CHECK_FALSE(gone_early);
 }
 
 TEST_CASE("a thread that completes with -errno is an error of the call") {

@@ -14,7 +14,7 @@
 
 namespace trapline {
 
-class ManualEngine final : public Engine {
+class ManualEngine : public Engine {
 public:
     TimePoint now() noexcept override { return time; }
 

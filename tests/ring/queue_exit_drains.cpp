@@ -6,6 +6,8 @@
 // then may write later, so the engine waits for its own read first.
 #include "../support/ring.hpp"
 
+#include <thread>
+
 using namespace ring_test;
 
 int main() {
@@ -16,7 +18,7 @@ int main() {
         for (int round = 0; round < 40; ++round) {
             Driver driver(options);
             Operation recv;
-            switch (round % 8) {
+            switch (round % 10) {
             case 0: break;                             // never used
             case 1: driver.engine->interrupt(); break; // never waited
             case 2: driver.turn(); break;              // its wake-up is armed
@@ -48,6 +50,19 @@ int main() {
                 for (int i = 0; i < 20; ++i)
                     driver.run(traps::Nop{});
                 driver.engine->interrupt();
+                break;
+            case 8: // woken by another thread, when nobody waits any more
+                driver.turn();
+                std::thread([&] { driver.engine->interrupt(); }).join();
+                break;
+            case 9: // and all the while, up to its end
+                std::thread other([&] {
+                    for (int i = 0; i < 100; ++i)
+                        driver.engine->interrupt();
+                });
+                for (int i = 0; i < 10; ++i)
+                    driver.run(traps::Nop{});
+                other.join();
                 break;
             }
             CHECK_EQUAL(driver.under_way(), 0, "its operations have ended");

@@ -44,10 +44,10 @@ constexpr std::align_val_t usual{alignof(std::max_align_t)};
 
 } // namespace trapline
 
-#if defined(__SANITIZE_ADDRESS__)
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
 #define TRAPLINE_TESTS_KEEP_NEW
 #elif defined(__has_feature)
-#if __has_feature(address_sanitizer)
+#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
 #define TRAPLINE_TESTS_KEEP_NEW
 #endif
 #endif

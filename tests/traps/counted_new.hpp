@@ -1,5 +1,5 @@
 // Counts what the whole program allocates: operator new and delete are replaced where this is
-// linked in. Not under AddressSanitizer, which replaces them itself.
+// linked in. Not under AddressSanitizer or ThreadSanitizer, which replace them themselves.
 #pragma once
 
 #include <cstddef>

@@ -132,6 +132,85 @@ TEST_CASE("a thread's completion and forgetting may cross: either is called or f
     }
 }
 
+TEST_CASE("what a thread wrote before it completed is there for who sees it completed") {
+    for (int round = 0; round < 200; ++round) {
+        ThreadCompletion done;
+        int written = -1;
+        std::thread other([&] {
+            written = round;
+            done.complete(round);
+        });
+        while (!done.completed())
+            std::this_thread::yield();
+        CHECK(written == round);
+        CHECK(done.value() == round);
+        other.join();
+    }
+}
+
+TEST_CASE("a thread's completion may cross waits that are given up: one is told, or the next sees "
+          "it") {
+    for (int round = 0; round < 200; ++round) {
+        ThreadCompletion done;
+        Counter counter;
+        int written = -1;
+        std::atomic<bool> go = false;
+        std::thread other([&] {
+            while (!go) {}
+            written = round;
+            done.complete(round);
+        });
+        go = true;
+        bool told = false;
+        while (!told && done.await(counter.waker()) == ThreadCompletion::Await::waiting)
+            told = !done.forget();
+        if (!told) { // seen without a call of the waker
+            CHECK(written == round);
+            CHECK(done.value() == round);
+        }
+        other.join();
+        CHECK(counter.calls == (told ? 1 : 0));
+        CHECK(done.value() == round);
+    }
+}
+
+TEST_CASE("two threads may take turns in waiting: who waits at the end is told, nobody else") {
+    struct Waiter {
+        int calls = 0; // plain: it is handed over with the waker
+        bool told = false;
+        void wait_for(ThreadCompletion& done, std::atomic<int>& turns) {
+            const Waker waker{[](void* self) noexcept { ++static_cast<Waiter*>(self)->calls; },
+                              this};
+            for (;;) {
+                switch (done.await(waker)) {
+                case ThreadCompletion::Await::completed: return;
+                case ThreadCompletion::Await::taken: std::this_thread::yield(); break;
+                case ThreadCompletion::Await::waiting:
+                    told = !done.forget();
+                    if (told)
+                        return;
+                    turns.fetch_add(1, std::memory_order_relaxed);
+                }
+            }
+        }
+    };
+    for (int round = 0; round < 200; ++round) {
+        ThreadCompletion done;
+        Waiter waiters[2];
+        std::atomic<int> turns = 0;
+        std::thread first([&] { waiters[0].wait_for(done, turns); });
+        std::thread second([&] { waiters[1].wait_for(done, turns); });
+        while (turns.load(std::memory_order_relaxed) < 100)
+            std::this_thread::yield();
+        done.complete(round);
+        first.join();
+        second.join();
+        for (const Waiter& waiter : waiters)
+            CHECK(waiter.calls == (waiter.told ? 1 : 0));
+        CHECK_FALSE((waiters[0].told && waiters[1].told));
+    }
+}
+
 TEST_CASE("the waker may destroy the completion") {
     auto done = std::make_unique<ThreadCompletion>();
     done->await({[](void* owner) noexcept {
