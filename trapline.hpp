@@ -11,6 +11,7 @@
 #include "traps/exceptions.hpp"
 #include "traps/routine.hpp"
 #include "traps/task.hpp"
+#include "traps/task_local.hpp"
 #include "traps/thread.hpp"
 #include "traps/trap.hpp"
 #include "traps/wait_queue.hpp"

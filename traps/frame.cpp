@@ -33,25 +33,30 @@ AwaitChain TrapFrame::where() const {
     return chain_from(&Base::from_address(const_cast<void*>(address)).promise());
 }
 
+void TrapFrame::forget_failure() noexcept {
+    if (!extras)
+        return;
+    extras->failure = nullptr;
+    extras->failure_began.clear();
+}
+
 namespace detail {
 
 void PromiseBase::note_failure() noexcept {
     // An interrupt ends tasks by design, often thousands at once: where it struck is no news.
     if (!frame)
         return;
-    if (frame->reply.interrupt != Interrupt::none) {
-        frame->failures = nullptr;
-        return;
-    }
+    if (frame->reply.interrupt != Interrupt::none)
+        return frame->forget_failure();
     try {
-        Failures& failures = frame->noted_failures();
+        FrameExtras& extras = frame->with_extras();
         // One that a child let out passes here again: it keeps the place where it began.
-        if (failures.last != std::current_exception()) {
-            failures.last_began = chain_from(this);
-            failures.last = std::current_exception();
+        if (extras.failure != std::current_exception()) {
+            extras.failure_began = chain_from(this);
+            extras.failure = std::current_exception();
         }
     } catch (const std::bad_alloc&) {
-        frame->failures = nullptr; // the exception itself matters more
+        frame->forget_failure(); // the exception itself matters more
     }
 }
 
@@ -73,7 +78,7 @@ void raise_interrupt(TrapFrame& frame) {
         else
             raise(TimeoutCancellation{reply.time()});
     } else if (reply.interrupt == Interrupt::thrown) {
-        std::rethrow_exception(std::exchange(frame.failures->thrown, nullptr));
+        std::rethrow_exception(std::exchange(frame.extras->thrown, nullptr));
     }
     raise(TaskCancelled{});
     __builtin_unreachable();

@@ -47,7 +47,7 @@ public:
     const Trap* throw_in(std::exception_ptr failure) {
         require(started_ && !ended(), "threw into a routine that waits for nothing");
         require(failure != nullptr, "threw no exception in");
-        frame_.noted_failures().thrown = std::move(failure);
+        frame_.with_extras().thrown = std::move(failure);
         return send({.interrupt = Interrupt::thrown});
     }
 

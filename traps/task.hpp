@@ -65,7 +65,11 @@ private:
         Outcome<T>& outcome = cell.body.handle().promise().outcome;
         if (outcome.has_failure()) [[unlikely]] {
             cell.failure = outcome.failure();
-        } else if constexpr (!std::is_void_v<T>) {
+            return cell.body.reset();
+        }
+        if (cell.frame.extras) [[unlikely]]
+            cell.frame.extras = nullptr;
+        if constexpr (!std::is_void_v<T>) {
             try {
                 outcome.move_to(cell.result);
             } catch (...) { // T's move constructor
@@ -259,6 +263,12 @@ public:
     explicit SpawnAwaiter(Task<T>&& task) noexcept
         : TrapAwaiter<traps::Spawn>(traps::Spawn{task.record()}), task_(std::move(task)) {}
     SpawnAwaiter(SpawnAwaiter&&) = delete;
+
+    template <class Promise>
+    void await_suspend(std::coroutine_handle<Promise> self) {
+        task_.record()->frame.inherit(*self.promise().frame);
+        TrapAwaiter<traps::Spawn>::await_suspend(self);
+    }
 
     Task<T> await_resume() {
         const Reply& answer = reply();
