@@ -223,6 +223,7 @@ Kernel::Answer Kernel::park(TaskRecord& task, WaitQueue& queue) noexcept {
     task.state = TaskState::blocked;
     WaitNode& node = *std::construct_at(&control(task).node);
     node.waker = {&Kernel::wake_parked, &task};
+    node.task = &task;
     queue.append(node);
     return Answer::later;
 }
