@@ -1,9 +1,11 @@
 #include <trapline/traps/lock.hpp>
 
+#include <cstddef>
 #include <stdexcept>
 #include <utility>
 #include <vector>
 
+#include "counted_new.hpp"
 #include "on_kernel.hpp"
 
 using namespace trapline;
@@ -21,9 +23,10 @@ TEST_CASE("lock.hpp: held until the end of the scope") {
     });
 }
 
-TEST_CASE("a lock that is free costs no trap, an RLock neither") {
+TEST_CASE("a lock that is free costs no trap and no allocation, an RLock neither") {
     Kernel kernel{manual()};
     const auto main = []() -> Coro<void> {
+        const std::size_t allocations = allocation_counts().made;
         Lock lock;
         co_await lock.acquire();
         CHECK(!lock.try_acquire());
@@ -35,6 +38,8 @@ TEST_CASE("a lock that is free costs no trap, an RLock neither") {
         co_await again.acquire();
         again.release();
         again.release();
+        const bool none = allocation_counts().made == allocations;
+        CHECK(none);
     };
     kernel.run(main());
     CHECK(kernel.counters().traps == 0);
