@@ -45,8 +45,8 @@ struct TaskRecord {
     bool failure_seen = false;      ///< somebody was told of its exception
 
 private:
-    // Here, so that what a kernel needs for every trap lies beside the frame: with a hundred tasks a
-    // Yield takes 5.5 instead of 7.3 ns (bench/micro/tasks.cpp).
+    // Here, so that what a kernel needs for every trap lies beside the frame: with a hundred tasks
+    // a Yield takes 5.5 instead of 7.3 ns (bench/micro/tasks.cpp).
     alignas(void*) std::byte room_[room_bytes];
     const detail::TaskType* type_;
 
