@@ -23,10 +23,13 @@ public:
     static constexpr bool always_ends = true;
 
     Coro<void> step(World& world) {
-        switch (world.below(6)) {
+        switch (world.below(16)) {
         case 0: give_more(); break;
-        case 1: co_await try_it(world); break;
-        case 2: co_await by_hand(world); break;
+        case 1:
+        case 2: co_await try_it(world); break;
+        case 3:
+        case 4:
+        case 5: co_await by_hand(world); break;
         default: co_await with_guard(world); break;
         }
     }
@@ -69,6 +72,8 @@ private:
         too_many_ = too_many_ || out_ > all_;
         co_await world.note_result();
         co_await world.pause();
+        if (world.one_in(6))
+            co_await sleep(1h); // until everybody is at rest
     }
 
     Coro<void> with_guard(World& world) {
