@@ -41,7 +41,7 @@ public:
     explicit Channel(std::size_t capacity = 0) noexcept : exchange_(capacity) {}
     Channel(const Channel&) = delete;
     Channel& operator=(const Channel&) = delete;
-    ~Channel() { exchange_.check_vacant("Channel"); }
+    ~Channel() { exchange_.expect_nobody("a Channel"); }
 
     class [[nodiscard]] Send;
     /// Sends an item; blocks until there is room for it or a receiver. Answers false, and the item
@@ -100,54 +100,50 @@ private:
 };
 
 template <class T>
-class Channel<T>::Send : public detail::Party {
+class Channel<T>::Send : public detail::OfferAwaiter<detail::Giving<T>> {
 public:
     Send(Exchange& exchange, T&& item) noexcept : exchange_(exchange), item_(std::move(item)) {}
 
     bool await_ready() {
-        offer_.accepted = exchange_.give(item_);
-        return offer_.accepted || exchange_.closed();
+        this->offer_.accepted = exchange_.give(item_);
+        return this->offer_.accepted || exchange_.closed();
     }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
-        offer_.item = &item_;
-        exchange_.wait_to_give(offer_, *this);
-        park(self);
+        this->offer_.item = &item_;
+        exchange_.wait_to_give(this->offer_);
+        this->park_on_offer(self);
     }
     /// Whether it was sent.
     bool await_resume() {
-        offer_.leave();
-        check_reply();
-        return offer_.accepted;
+        this->end_wait();
+        return this->offer_.accepted;
     }
 
 private:
     Exchange& exchange_;
     T item_;
-    detail::Giving<T> offer_;
 };
 
 template <class T>
-class Channel<T>::Receive : public detail::Party {
+class Channel<T>::Receive : public detail::OfferAwaiter<detail::Taking<T>> {
 public:
     explicit Receive(Exchange& exchange) noexcept : exchange_(exchange) {}
 
-    bool await_ready() noexcept { return exchange_.take(offer_.item) || exchange_.closed(); }
+    bool await_ready() noexcept { return exchange_.take(this->offer_.item) || exchange_.closed(); }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
-        exchange_.wait_to_take(offer_, *this);
-        park(self);
+        exchange_.wait_to_take(this->offer_);
+        this->park_on_offer(self);
     }
     /// The item; empty: the channel is closed.
     std::optional<T> await_resume() {
-        offer_.leave();
-        check_reply();
-        return std::move(offer_.item);
+        this->end_wait();
+        return std::move(this->offer_.item);
     }
 
 private:
     Exchange& exchange_;
-    detail::Taking<T> offer_;
 };
 
 // The cases of a select: each can be tried, stand in line, leave it, and be concluded by the task
@@ -162,7 +158,7 @@ public:
         : exchange_(exchange), item_(&item) {}
 
     bool try_now() noexcept { return exchange_.take(offer_.item) || exchange_.closed(); }
-    void wait(detail::Party& party) noexcept { exchange_.wait_to_take(offer_, party); }
+    void wait(detail::Alternatives& all) noexcept { exchange_.wait_to_take(offer_, &all); }
     void leave() noexcept { offer_.leave(); }
     bool is(const detail::Offer* offer) const noexcept { return offer == &offer_; }
     void conclude() noexcept {
@@ -189,9 +185,9 @@ public:
         offer_.accepted = exchange_.give(item());
         return offer_.accepted || exchange_.closed();
     }
-    void wait(detail::Party& party) noexcept {
+    void wait(detail::Alternatives& all) noexcept {
         offer_.item = &item();
-        exchange_.wait_to_give(offer_, party);
+        exchange_.wait_to_give(offer_, &all);
     }
     void leave() noexcept { offer_.leave(); }
     bool is(const detail::Offer* offer) const noexcept { return offer == &offer_; }

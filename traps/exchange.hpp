@@ -1,10 +1,10 @@
-// What queues and channels are made of: parties that wait, their offers to give an item or to take
-// one, and the exchange where offers meet. Hand-over is direct: whoever finds an offer fulfils it
-// and wakes its party, which has its item, or is rid of it, from then on.
+// What queues and channels are made of: offers to give an item or to take one, the lines in which
+// they stand, and the exchange where they meet. Hand-over is direct: whoever finds an offer fulfils
+// it and wakes its task, which has its item, or is rid of it, from then on.
 //
 // An offer lies in the awaiter of the task that makes it. Nothing allocates, and one that is
-// destroyed leaves its line. A party that was interrupted may still stand in line until it runs:
-// it waits no more, so it is passed over.
+// destroyed leaves its line. A task that was interrupted may still stand in line until it runs: it
+// waits no more, so it is passed over.
 #pragma once
 
 #include <cstddef>
@@ -12,7 +12,7 @@
 #include <type_traits>
 #include <utility>
 
-#include "trap_call.hpp"
+#include "park.hpp"
 #include "wait_queue.hpp"
 
 namespace trapline::detail {
@@ -20,70 +20,53 @@ namespace trapline::detail {
 class Offer;
 class OfferLine;
 
-/// Ends the program: `primitive` is destroyed while the task with that frame waits on it.
-[[noreturn]] void abort_destroyed(const char* primitive, const TrapFrame& waiting) noexcept;
-
-/// A task that waits for one of its offers to be met, as an awaiter.
-class Party : public ReplyAwaiter {
-public:
-    Party() noexcept = default;
-    Party(Party&&) noexcept {} // nobody waits yet: an awaiter moves only before it is awaited
-    Party& operator=(Party&&) = delete;
-
-protected:
-    /// Sleeps until one of its offers is met. They stand in line by now.
-    template <class Promise>
-    void park(std::coroutine_handle<Promise> self) noexcept {
-        this->template yield<traps::Park>(self, &parked_);
-    }
-
-    /// Whether it waited. An interrupt is thrown: then no offer was met.
-    bool check_reply() const {
-        if (!asked())
-            return false;
-        const Reply& answer = reply();
-        if (answer.failed()) [[unlikely]]
-            raise_unanswered(trap_index<traps::Park>, answer.error());
-        return true;
-    }
-
-    /// The offer that was met while it waited.
-    const Offer* met() const noexcept { return met_; }
-
-private:
-    friend Offer;
-    friend OfferLine;
-
-    bool waits() const noexcept { return !parked_.empty(); }
-
-    WaitQueue parked_; // its own: who is in here was neither woken nor interrupted
-    Offer* met_ = nullptr;
+/// Several offers of one task, of which one is met: it sleeps in here.
+struct Alternatives {
+    WaitQueue place;
+    const Offer* met = nullptr;
 };
 
-/// One thing that a party waits for, and its place in line.
+/// One thing that a task waits for, and its place in line.
 class Offer {
 public:
     Offer() noexcept = default;
-    Offer(Offer&&) noexcept {} // like a party
+    Offer(Offer&&) noexcept {} // an awaiter moves only before it is awaited
     Offer& operator=(Offer&&) = delete;
     ~Offer() { leave(); }
+
+    /// Where the task sleeps, unless it has alternatives.
+    WaitQueue& place() noexcept { return place_; }
 
     /// Out of line; harmless when it is in none.
     void leave() noexcept;
 
-    /// The party has what it waited for, and goes on. Its other offers stand no more.
+    /// The task has what it waited for, and goes on. Its other offers stand no more.
     void meet() noexcept {
         leave();
-        party_->met_ = this;
-        party_->parked_.wake();
+        if (!alternatives_) [[likely]] {
+            place_.wake();
+        } else {
+            alternatives_->met = this;
+            alternatives_->place.wake();
+        }
     }
 
 private:
     friend OfferLine;
+
+    // A branch that is foreseen, and not a chosen address: a hand-over waits for the end of a chain
+    // of pointers, each of which costs it 2 ns (bench/micro/queue.cpp).
+    bool stands() const noexcept {
+        if (!alternatives_) [[likely]]
+            return !place_.empty();
+        return !alternatives_->place.empty();
+    }
+
+    WaitQueue place_; // its own: who is in here was neither woken nor interrupted
+    Alternatives* alternatives_ = nullptr;
     OfferLine* line_ = nullptr;
     Offer* previous_; // while it is in line
     Offer* next_;
-    Party* party_;
 };
 
 /// Offers of one kind, first come, first served.
@@ -97,29 +80,33 @@ public:
             first_->leave();
     }
 
-    /// `offer` of `party` stands here now, as the last one.
-    void append(Offer& offer, Party& party) noexcept {
+    /// `offer` stands here now, as the last one.
+    void append(Offer& offer, Alternatives* alternatives = nullptr) noexcept {
         offer.line_ = this;
-        offer.party_ = &party;
+        offer.alternatives_ = alternatives;
         offer.previous_ = last_;
         offer.next_ = nullptr;
-        (last_ ? last_->next_ : first_) = &offer;
+        if (!last_) [[likely]]
+            first_ = &offer;
+        else
+            last_->next_ = &offer;
         last_ = &offer;
     }
 
     /// The longest waiting, null if nobody waits.
     Offer* first() noexcept {
-        while (first_ && !first_->party_->waits()) [[unlikely]]
+        while (first_ && !first_->stands()) [[unlikely]]
             first_->leave();
         return first_;
     }
 
-    /// For the destructor of `primitive`, which nobody may wait on any more.
-    void check_vacant([[maybe_unused]] const char* primitive) noexcept {
-#ifndef NDEBUG
-        if (first()) [[unlikely]]
-            abort_destroyed(primitive, first_->party_->frame());
-#endif
+    /// For the destructor of `primitive` ("a Queue"), which nobody may wait on any more.
+    void expect_empty(const char* primitive) noexcept {
+        while (Offer* offer = first()) {
+            offer->leave();
+            report_deserted(offer->alternatives_ ? offer->alternatives_->place : offer->place_,
+                            primitive);
+        }
     }
 
 private:
@@ -131,14 +118,38 @@ private:
 inline void Offer::leave() noexcept {
     if (!line_)
         return;
-    (previous_ ? previous_->next_ : line_->first_) = next_;
-    (next_ ? next_->previous_ : line_->last_) = previous_;
+    // Nearly always it is the only one.
+    if (line_->first_ == line_->last_) [[likely]] {
+        line_->first_ = line_->last_ = nullptr;
+    } else {
+        (previous_ ? previous_->next_ : line_->first_) = next_;
+        (next_ ? next_->previous_ : line_->last_) = previous_;
+    }
     line_ = nullptr;
 }
 
+/// An awaiter with one offer.
+template <class O>
+class OfferAwaiter : public ParkAwaiter {
+protected:
+    /// Sleeps until the offer, which stands in line by now, is met.
+    template <class Promise>
+    void park_on_offer(std::coroutine_handle<Promise> self) noexcept {
+        this->park(self, offer_.place());
+    }
+
+    /// First thing in await_resume(): throws what interrupted the wait.
+    void end_wait() {
+        offer_.leave();
+        ParkAwaiter::end_wait();
+    }
+
+    O offer_;
+};
+
 template <class T>
 struct Giving : Offer {
-    T* item = nullptr;
+    T* item;
     bool accepted = false; ///< the item was moved out; if it is met without: closed
 };
 
@@ -195,10 +206,14 @@ public:
         return true;
     }
 
-    void wait_to_give(Giving<T>& offer, Party& party) noexcept { givers_.append(offer, party); }
-    void wait_to_take(Taking<T>& offer, Party& party) noexcept { takers_.append(offer, party); }
+    void wait_to_give(Giving<T>& offer, Alternatives* alternatives = nullptr) noexcept {
+        givers_.append(offer, alternatives);
+    }
+    void wait_to_take(Taking<T>& offer, Alternatives* alternatives = nullptr) noexcept {
+        takers_.append(offer, alternatives);
+    }
 
-    /// Nothing is given any more. All who wait are met without an item.
+    /// Nothing is given any more. All who wait go on without an item.
     void close() noexcept {
         closed_ = true;
         for (OfferLine* line : {&takers_, &givers_}) {
@@ -214,9 +229,9 @@ public:
     /// How many items were given since the beginning.
     std::size_t given() const noexcept { return given_; }
 
-    void check_vacant(const char* primitive) noexcept {
-        takers_.check_vacant(primitive);
-        givers_.check_vacant(primitive);
+    void expect_nobody(const char* primitive) noexcept {
+        takers_.expect_empty(primitive);
+        givers_.expect_empty(primitive);
     }
 
 private:

@@ -49,13 +49,13 @@ namespace detail {
 
 template <class T>
 struct FirstInFirstOut : RingBuffer<T> {
-    static constexpr const char* name = "Queue";
+    static constexpr const char* name = "a Queue";
 };
 
 template <class T>
 class LastInFirstOut {
 public:
-    static constexpr const char* name = "LifoQueue";
+    static constexpr const char* name = "a LifoQueue";
 
     std::size_t size() const noexcept { return items_.size(); }
     void push(T&& item) { items_.push_back(std::move(item)); }
@@ -71,7 +71,7 @@ private:
 template <class T, class Compare>
 class SmallestFirst {
 public:
-    static constexpr const char* name = "PriorityQueue";
+    static constexpr const char* name = "a PriorityQueue";
 
     SmallestFirst() = default;
     SmallestFirst(Compare compare) : later_{std::move(compare)} {}
@@ -117,8 +117,8 @@ public:
     BasicQueue(const BasicQueue&) = delete;
     BasicQueue& operator=(const BasicQueue&) = delete;
     ~BasicQueue() {
-        exchange_.check_vacant(Order::name);
-        joiners_.check_vacant(Order::name);
+        exchange_.expect_nobody(Order::name);
+        joiners_.expect_empty(Order::name);
     }
 
     class [[nodiscard]] Put;
@@ -205,56 +205,52 @@ template <class T, class Compare = std::less<T>>
 using PriorityQueue = BasicQueue<T, detail::SmallestFirst<T, Compare>>;
 
 template <class T, class Order>
-class BasicQueue<T, Order>::Put : public detail::Party {
+class BasicQueue<T, Order>::Put : public detail::OfferAwaiter<detail::Giving<T>> {
 public:
     Put(Exchange& exchange, T&& item) noexcept : exchange_(exchange), item_(std::move(item)) {}
 
     bool await_ready() {
-        offer_.accepted = exchange_.give(item_);
-        return offer_.accepted || exchange_.closed();
+        this->offer_.accepted = exchange_.give(item_);
+        return this->offer_.accepted || exchange_.closed();
     }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
-        offer_.item = &item_;
-        exchange_.wait_to_give(offer_, *this);
-        park(self);
+        this->offer_.item = &item_;
+        exchange_.wait_to_give(this->offer_);
+        this->park_on_offer(self);
     }
     void await_resume() {
-        offer_.leave();
-        check_reply();
-        if (!offer_.accepted) [[unlikely]]
+        this->end_wait();
+        if (!this->offer_.accepted) [[unlikely]]
             detail::raise_queue_closed(Order::name, "put");
     }
 
 private:
     Exchange& exchange_;
     T item_;
-    detail::Giving<T> offer_;
 };
 
 template <class T, class Order>
-class BasicQueue<T, Order>::Taker : public detail::Party {
+class BasicQueue<T, Order>::Taker : public detail::OfferAwaiter<detail::Taking<T>> {
 public:
     explicit Taker(Exchange& exchange) noexcept : exchange_(exchange) {}
 
-    bool await_ready() noexcept { return exchange_.take(offer_.item) || exchange_.closed(); }
+    bool await_ready() noexcept { return exchange_.take(this->offer_.item) || exchange_.closed(); }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
-        exchange_.wait_to_take(offer_, *this);
-        park(self);
+        exchange_.wait_to_take(this->offer_);
+        this->park_on_offer(self);
     }
 
 protected:
     /// What was got; empty: closed.
     std::optional<T>& taken() {
-        offer_.leave();
-        check_reply();
-        return offer_.item;
+        this->end_wait();
+        return this->offer_.item;
     }
 
 private:
     Exchange& exchange_;
-    detail::Taking<T> offer_;
 };
 
 template <class T, class Order>
@@ -277,24 +273,20 @@ public:
 };
 
 template <class T, class Order>
-class BasicQueue<T, Order>::Join : public detail::Party {
+class BasicQueue<T, Order>::Join : public detail::OfferAwaiter<detail::Offer> {
 public:
     explicit Join(BasicQueue& queue) noexcept : queue_(queue) {}
 
     bool await_ready() const noexcept { return queue_.done_ == queue_.exchange_.given(); }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
-        queue_.joiners_.append(offer_, *this);
-        park(self);
+        queue_.joiners_.append(this->offer_);
+        this->park_on_offer(self);
     }
-    void await_resume() {
-        offer_.leave();
-        check_reply();
-    }
+    void await_resume() { this->end_wait(); }
 
 private:
     BasicQueue& queue_;
-    detail::Offer offer_;
 };
 
 } // namespace trapline

@@ -39,7 +39,7 @@ public:
     Duration limit() const noexcept { return limit_; }
 
     bool try_now() const noexcept { return limit_ <= Duration::zero(); }
-    void wait(detail::Party&) const noexcept {}
+    void wait(detail::Alternatives&) const noexcept {}
     void leave() const noexcept {}
     bool is(const detail::Offer*) const noexcept { return false; }
     void conclude() const noexcept {}
@@ -58,9 +58,10 @@ template <class C>
 concept SelectCase = requires { typename C::trapline_select_case; };
 
 template <SelectCase... Cases>
-class [[nodiscard]] Select : public Party {
+class [[nodiscard]] Select : public ParkAwaiter {
 public:
     explicit Select(Cases&&... cases) : cases_(std::move(cases)...) {}
+    Select(Select&& other) noexcept : cases_(std::move(other.cases_)) {}
 
     bool await_ready() {
         std::size_t at = 0;
@@ -78,14 +79,15 @@ public:
 
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
-        std::apply([this](auto&... each) { (each.wait(*this), ...); }, cases_);
-        park(self);
+        std::apply([this](auto&... each) { (each.wait(alternatives_), ...); }, cases_);
+        park(self, alternatives_.place);
     }
 
     std::size_t await_resume() {
         std::apply([](auto&... each) { (each.leave(), ...); }, cases_);
-        if (check_reply())
-            conclude(met());
+        end_wait();
+        if (asked())
+            conclude(alternatives_.met);
         return happened_;
     }
 
@@ -103,6 +105,7 @@ private:
         std::apply([&](auto&... each) { (conclude_it(each), ...); }, cases_);
     }
 
+    Alternatives alternatives_; // outlives the offers, which leave their lines
     std::tuple<Cases...> cases_;
     std::size_t happened_ = 0;
 };

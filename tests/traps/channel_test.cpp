@@ -228,7 +228,7 @@ TEST_CASE("destroying a channel that a task waits on stops the program, which na
         std::signal(SIGABRT, SIG_DFL); // not doctest's
         play([]() -> Coro<void> {
             auto channel = std::make_unique<Channel<int>>();
-            auto sender = co_await spawn(send_to(*channel, 1));
+            auto sender = co_await spawn(send_to(*channel, 1), {.name = "sender"});
             co_await let_them_wait();
             channel.reset();
             co_await sender.join();
@@ -236,7 +236,7 @@ TEST_CASE("destroying a channel that a task waits on stops the program, which na
         return "";
     });
     CHECK(death.contains("signal 6"));
-    CHECK(errors.text().contains("a Channel is destroyed while a task waits on it"));
+    CHECK(errors.text().contains("a Channel is destroyed while task 'sender', at "));
     CHECK(errors.text().contains("send_to"));
 }
 #endif

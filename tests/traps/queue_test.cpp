@@ -499,7 +499,7 @@ TEST_CASE("destroying a queue that a task waits on stops the program, which name
         play([]() -> Coro<void> {
             auto queue = std::make_unique<Queue<int>>();
             Numbers got;
-            auto getter = co_await spawn(get_from(*queue, got));
+            auto getter = co_await spawn(get_from(*queue, got), {.name = "getter"});
             co_await let_them_wait();
             queue.reset();
             co_await getter.join();
@@ -507,7 +507,7 @@ TEST_CASE("destroying a queue that a task waits on stops the program, which name
         return "";
     });
     CHECK(death.contains("signal 6"));
-    CHECK(errors.text().contains("a Queue is destroyed while a task waits on it"));
+    CHECK(errors.text().contains("a Queue is destroyed while task 'getter', at "));
     CHECK(errors.text().contains("queue_test.cpp"));
     CHECK(errors.text().contains("get_from"));
 }
