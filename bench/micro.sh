@@ -7,7 +7,7 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 setup tests
 
 set -- "${1:-.}"
-for program in tasks group sync timers ring; do
+for program in tasks group sync queue timers ring; do
     "$BUILD/bench/bench_$program" --benchmark_filter="$1" --benchmark_repetitions=9 \
         --benchmark_enable_random_interleaving=true --benchmark_min_time=0.05 \
         --benchmark_format=json >"$BUILD/bench_$program.json" 2>/dev/null
