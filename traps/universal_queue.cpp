@@ -3,12 +3,17 @@
 #include <cstdio>
 #include <cstdlib>
 
+#include "exceptions.hpp"
+
 namespace trapline::detail {
 
 void abort_destroyed_universal(const TrapFrame* waiting) noexcept {
-    if (waiting)
-        abort_destroyed("UniversalQueue", *waiting);
-    std::fputs("trapline: a UniversalQueue is destroyed while a thread waits on it\n", stderr);
+    std::fprintf(stderr, "trapline: a UniversalQueue is destroyed while a %s waits on it\n",
+                 waiting ? "task" : "thread");
+    if (waiting) {
+        for (const std::source_location& at : waiting->where())
+            std::fprintf(stderr, "    at %s\n", describe(at).c_str());
+    }
     std::abort();
 }
 
