@@ -6,10 +6,12 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/tests/setup.sh"
 setup tests
 
-for program in tasks timers ring; do
-    "$BUILD/bench/bench_$program" --benchmark_filter="${1:-.}" --benchmark_repetitions=9 \
+set -- "${1:-.}"
+for program in tasks group sync queue timers ring; do
+    "$BUILD/bench/bench_$program" --benchmark_filter="$1" --benchmark_repetitions=9 \
         --benchmark_enable_random_interleaving=true --benchmark_min_time=0.05 \
         --benchmark_format=json >"$BUILD/bench_$program.json" 2>/dev/null
+    set -- "$@" "$BUILD/bench_$program.json"
 done
-exec python3 "$root/bench/micro/ratios.py" "$BUILD"/bench_tasks.json "$BUILD"/bench_timers.json \
-    "$BUILD"/bench_ring.json
+shift
+exec python3 "$root/bench/micro/ratios.py" "$@"

@@ -230,6 +230,7 @@ Kernel::Answer Kernel::park(TaskRecord& task, WaitQueue& queue) noexcept {
     task.state = TaskState::blocked;
     WaitNode& node = *std::construct_at(&control(task).node);
     node.waker = {&Kernel::wake_parked, &task};
+    node.task = &task;
     queue.append(node);
     return Answer::later;
 }
@@ -248,16 +249,19 @@ Kernel::Answer Kernel::cancel(TaskRecord& task, const traps::Cancel& trap) noexc
 Kernel::Answer Kernel::await_thread(TaskRecord& task, ThreadCompletion& completion) noexcept {
     if (completion.completed())
         return reply_now(task, {completion.value()});
-    if (may_take_interrupt(task)) [[unlikely]]
-        return reply_pending(task);
     // Blocked before the other thread can see it: it may complete at any moment from here.
     task.state = TaskState::blocked;
     ++awaited_;
     const auto outcome = completion.await({&Kernel::wake_from_thread, &task});
-    if (outcome == ThreadCompletion::Await::waiting)
+    // Whoever is interrupted on arrival waits first and then gives up: so the thread can see it.
+    const bool interrupted = outcome == ThreadCompletion::Await::waiting &&
+                             may_take_interrupt(task) && completion.forget();
+    if (outcome == ThreadCompletion::Await::waiting && !interrupted)
         return Answer::later;
     --awaited_;
     task.state = TaskState::running;
+    if (interrupted) [[unlikely]]
+        return reply_pending(task);
     const bool taken = outcome == ThreadCompletion::Await::taken;
     return reply_now(task, {taken ? -EBUSY : completion.value()});
 }

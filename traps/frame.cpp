@@ -36,6 +36,13 @@ AwaitChain TrapFrame::where() const {
     return chain_from(&Base::from_address(const_cast<void*>(address)).promise());
 }
 
+void TrapFrame::forget_failure() noexcept {
+    if (!extras)
+        return;
+    extras->failure = nullptr;
+    extras->failure_began.clear();
+}
+
 namespace detail {
 
 void PromiseBase::note_failure() noexcept {
@@ -44,19 +51,17 @@ void PromiseBase::note_failure() noexcept {
     // An interrupt ends tasks by design, often thousands at once: where it struck is no news.
     const std::type_info* type = abi::__cxa_current_exception_type();
     if (type && (*type == typeid(TaskCancelled) || *type == typeid(TaskTimeout) ||
-                 *type == typeid(TimeoutCancellation))) {
-        frame->failures = nullptr;
-        return;
-    }
+                 *type == typeid(TimeoutCancellation)))
+        return frame->forget_failure();
     try {
-        Failures& failures = frame->noted_failures();
+        FrameExtras& extras = frame->with_extras();
         // One that a child let out passes here again: it keeps the place where it began.
-        if (failures.last != std::current_exception()) {
-            failures.last_began = chain_from(this);
-            failures.last = std::current_exception();
+        if (extras.failure != std::current_exception()) {
+            extras.failure_began = chain_from(this);
+            extras.failure = std::current_exception();
         }
     } catch (const std::bad_alloc&) {
-        frame->failures = nullptr; // the exception itself matters more
+        frame->forget_failure(); // the exception itself matters more
     }
 }
 
@@ -78,7 +83,7 @@ void raise_interrupt(TrapFrame& frame) {
         else
             raise(TimeoutCancellation{reply.time()});
     } else if (reply.interrupt == Interrupt::thrown) {
-        std::rethrow_exception(std::exchange(frame.failures->thrown, nullptr));
+        std::rethrow_exception(std::exchange(frame.extras->thrown, nullptr));
     }
     raise(TaskCancelled{});
     __builtin_unreachable();

@@ -20,6 +20,7 @@
 #include <exception>
 #include <memory>
 #include <source_location>
+#include <utility>
 #include <vector>
 
 #include "reply.hpp"
@@ -41,11 +42,15 @@ struct TimeLimit {
 /// Where coroutines of a chain were when an exception passed them, innermost first.
 using AwaitChain = std::vector<std::source_location>;
 
-/// The exceptions that pass through a frame.
-struct Failures {
-    std::exception_ptr thrown; ///< with Interrupt::thrown: what to throw
-    std::exception_ptr last;   ///< the last one that left a coroutine
-    AwaitChain last_began;     ///< and where
+/// The values of a task's TaskLocals, by their addresses. Shared with children until one changes.
+using LocalValues = std::vector<std::pair<const void*, std::shared_ptr<const void>>>;
+
+/// The part of a frame that few tasks need.
+struct FrameExtras {
+    std::exception_ptr thrown;  ///< with Interrupt::thrown: what to throw
+    std::exception_ptr failure; ///< the last one that left a coroutine
+    AwaitChain failure_began;   ///< and where
+    std::shared_ptr<const LocalValues> locals;
 };
 
 struct TrapFrame {
@@ -54,9 +59,9 @@ struct TrapFrame {
     std::coroutine_handle<> innermost; ///< who asks; null when the outermost has ended
     Reply reply;                       ///< what it will see when it is resumed
 
-    std::coroutine_handle<> next;       ///< hand-over that is left to the driver, see resume()
-    TimeLimit* limit = nullptr;         ///< innermost time-limit scope
-    std::unique_ptr<Failures> failures; ///< made when there is the first
+    std::coroutine_handle<> next;        ///< hand-over that is left to the driver, see resume()
+    TimeLimit* limit = nullptr;          ///< innermost time-limit scope
+    std::unique_ptr<FrameExtras> extras; ///< made when it is first needed
 
     TrapFrame() = default;
     TrapFrame(const TrapFrame&) = delete;
@@ -75,11 +80,19 @@ struct TrapFrame {
     /// The source line of each await on the way in, innermost first. Only while it is suspended.
     AwaitChain where() const;
 
-    /// Made when it is first asked for.
-    Failures& noted_failures() {
-        if (!failures)
-            failures = std::make_unique<Failures>();
-        return *failures;
+    void forget_failure() noexcept;
+
+    /// Begins with the local values of `parent`. Throws std::bad_alloc.
+    void inherit(const TrapFrame& parent) {
+        if (parent.extras && parent.extras->locals) [[unlikely]]
+            with_extras().locals = parent.extras->locals;
+    }
+
+    /// Makes the extras if there are none yet.
+    FrameExtras& with_extras() {
+        if (!extras)
+            extras = std::make_unique<FrameExtras>();
+        return *extras;
     }
 };
 

@@ -43,6 +43,16 @@ public:
     /// Only if has_failure().
     const std::exception_ptr& failure() const noexcept { return failure_; }
 
+    /// Only if has_value(). The value where it is kept; nothing for void.
+    std::add_lvalue_reference_t<T> get() noexcept {
+        if constexpr (std::is_void_v<T>)
+            return;
+        else if constexpr (std::is_lvalue_reference_v<T>)
+            return *value_;
+        else
+            return value_;
+    }
+
     /// Only if has_value(). A copy where T can be copied.
     T copy() const {
         if constexpr (std::is_void_v<T>)

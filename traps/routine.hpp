@@ -40,7 +40,7 @@ public:
     const Trap* send(Reply reply = {}) {
         require(started_ && !ended(), "sent to a routine that waits for nothing");
         require(reply.interrupt != Interrupt::thrown ||
-                    (frame_.failures && frame_.failures->thrown),
+                    (frame_.extras && frame_.extras->thrown),
                 "nothing to throw: see throw_in");
         frame_.reply = reply;
         return resume();
@@ -50,7 +50,7 @@ public:
     const Trap* throw_in(std::exception_ptr failure) {
         require(started_ && !ended(), "threw into a routine that waits for nothing");
         require(failure != nullptr, "threw no exception in");
-        frame_.noted_failures().thrown = std::move(failure);
+        frame_.with_extras().thrown = std::move(failure);
         return send({.interrupt = Interrupt::thrown});
     }
 

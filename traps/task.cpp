@@ -29,8 +29,8 @@ void TaskRecord::log_failure() noexcept {
     try {
         std::string text = "trapline: task '" + name() +
                            "' crashed and nobody can join it: " + message_of(failure) + "\n";
-        if (frame.failures) {
-            for (const std::source_location& at : frame.failures->last_began)
+        if (frame.extras) {
+            for (const std::source_location& at : frame.extras->failure_began)
                 text += "    at " + describe(at) + "\n";
         }
         std::fputs(text.c_str(), stderr);

@@ -14,6 +14,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <exception>
+#include <stdexcept>
 #include <string>
 #include <string_view>
 #include <type_traits>
@@ -37,8 +38,10 @@ namespace detail {
 
 /// A task together with its coroutine and, later, its result.
 template <class T>
-struct TaskCell final : TaskRecord {
-    explicit TaskCell(Coro<T>&& coro) noexcept : TaskRecord(type), body(std::move(coro)) {
+struct TaskCell : TaskRecord {
+    /// A type derived from this one, to keep more beside the task, gives its own `type_as`.
+    explicit TaskCell(Coro<T>&& coro, const TaskType& type = type_as<TaskCell>) noexcept
+        : TaskRecord(type), body(std::move(coro)) {
         frame.innermost = body.handle();
         body.handle().promise().frame = &frame;
     }
@@ -59,13 +62,21 @@ struct TaskCell final : TaskRecord {
             return result.take();
     }
 
+    /// The result for one who joins: a copy, but moved out for the last one and where T cannot be
+    /// copied. Throws TaskError if it ended by an exception. Only if it has ended.
+    T hand_out(bool last);
+
 private:
     static void finish(TaskRecord& record) noexcept {
         auto& cell = static_cast<TaskCell&>(record);
         Outcome<T>& outcome = cell.body.handle().promise().outcome;
         if (outcome.has_failure()) [[unlikely]] {
             cell.failure = outcome.failure();
-        } else if constexpr (!std::is_void_v<T>) {
+            return cell.body.reset();
+        }
+        if (cell.frame.extras) [[unlikely]]
+            cell.frame.extras = nullptr;
+        if constexpr (!std::is_void_v<T>) {
             try {
                 outcome.move_to(cell.result);
             } catch (...) { // T's move constructor
@@ -77,9 +88,15 @@ private:
     static void abandon(TaskRecord& record) noexcept {
         static_cast<TaskCell&>(record).body.reset();
     }
-    static void destroy(TaskRecord& record) noexcept { delete &static_cast<TaskCell&>(record); }
+    template <class Cell>
+    static void destroy(TaskRecord& record) noexcept {
+        delete &static_cast<Cell&>(record);
+    }
 
-    static constexpr TaskType type{&finish, &abandon, &destroy};
+protected:
+    template <class Cell>
+    static constexpr TaskType type_as{&finish, &abandon, &destroy<Cell>,
+                                      &typeid(std::type_identity<T>)};
 };
 
 /// Throws std::logic_error: somebody uses a handle without a task.
@@ -95,6 +112,21 @@ inline constexpr bool copyable<T> =
 
 /// Throws TaskError about `record`, which ended by an exception.
 [[noreturn]] void raise_task_error(TaskRecord& record);
+
+template <class T>
+T TaskCell<T>::hand_out(bool last) {
+    if (failure) [[unlikely]]
+        raise_task_error(*this);
+    if constexpr (!std::is_void_v<T>) {
+        if (!result.has_value()) [[unlikely]]
+            throw std::logic_error("the task's result was moved out by an earlier join");
+        if constexpr (std::is_lvalue_reference_v<T> || copyable<T>) {
+            if (!last || std::is_lvalue_reference_v<T>)
+                return result.copy();
+        }
+        return result.move_out();
+    }
+}
 
 /// Keeps the task's record alive: the last handle may go while somebody joins.
 class JoinAwaiter : public ReplyAwaiter {
@@ -214,17 +246,8 @@ public:
             : JoinAwaiter(record), temporary_(temporary) {}
         T await_resume() {
             TaskRecord& record = joined();
-            if (record.failure) [[unlikely]]
-                detail::raise_task_error(record);
-            auto& result = static_cast<detail::TaskCell<T>&>(record).result;
-            if (!result.has_value()) [[unlikely]]
-                throw std::logic_error("the task's result was moved out by an earlier join");
-            if constexpr (std::is_lvalue_reference_v<T> || detail::copyable<T>) {
-                const bool last = temporary_ && record.references <= 2; // the handle, and this
-                if (!last || std::is_lvalue_reference_v<T>)
-                    return result.copy();
-            }
-            return result.move_out();
+            const bool last = temporary_ && record.references <= 2; // the handle, and this
+            return static_cast<detail::TaskCell<T>&>(record).hand_out(last);
         }
 
     private:
@@ -242,11 +265,11 @@ public:
 namespace detail {
 
 /// A task that no kernel runs yet.
-template <class T>
+template <class T, class Cell = TaskCell<T>>
 Task<T> make_task(Coro<T>&& body, const SpawnOptions& options = {}, const char* use = "spawn") {
     if (!body) [[unlikely]]
         raise_empty_coro(use);
-    Task<T> task{new TaskCell<T>(std::move(body))};
+    Task<T> task{new Cell(std::move(body))};
     if (!options.name.empty()) [[unlikely]]
         task.record()->set_name(options.name);
     task.record()->daemon = options.daemon;
@@ -263,6 +286,7 @@ public:
     void await_suspend(std::coroutine_handle<Promise> self) {
         if (!task_) [[unlikely]]
             raise_empty_handle();
+        task_.record()->frame.inherit(*self.promise().frame);
         yield<traps::Spawn>(self, task_.record());
     }
     Task<T> await_resume() {

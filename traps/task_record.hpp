@@ -20,6 +20,8 @@
 #include <memory>
 #include <string>
 #include <string_view>
+#include <type_traits>
+#include <typeinfo>
 
 #include "frame.hpp"
 #include "wait_queue.hpp"
@@ -39,6 +41,7 @@ struct TaskType {
     void (*finish)(TaskRecord&) noexcept;
     void (*abandon)(TaskRecord&) noexcept;
     void (*destroy)(TaskRecord&) noexcept;
+    const std::type_info* result; ///< std::type_identity of its result
 };
 
 } // namespace detail
@@ -85,8 +88,17 @@ public:
 
     /// Logs an exception that nobody was told of, once. To be cancelled is none.
     void report_unseen_failure() noexcept {
-        if (failure && !failure_seen && !(cancelled && interrupted)) [[unlikely]]
+        if (!failure_seen && crashed()) [[unlikely]]
             log_failure();
+    }
+
+    /// It ended by an exception, other than because somebody cancelled it.
+    bool crashed() const noexcept { return failure && !(cancelled && interrupted); }
+
+    /// Whether its result is a T.
+    template <class T>
+    bool holds() const noexcept {
+        return *type_->result == typeid(std::type_identity<T>);
     }
 
     void add_reference() noexcept { ++references; }

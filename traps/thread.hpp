@@ -6,6 +6,10 @@
 //
 // It must outlive the call of complete(): a task that may be cancelled while it waits has to own
 // it together with the thread, or hold interrupts back (disable_cancellation).
+//
+// The completion is also the judge between a thread that hands something over and an interrupt that
+// comes at the same time: try_complete() answers false if the task was interrupted; if it answers
+// true, the task is not interrupted by this wait any more.
 #pragma once
 
 #include <atomic>
@@ -29,6 +33,25 @@ public:
             waker_.wake(waker_.context);
     }
 
+    /// The same, unless the task that waited was interrupted and has not come back to wait again:
+    /// then it answers false. If nobody has waited yet, whoever comes finds it completed.
+    bool try_complete(std::int64_t value = 0) noexcept {
+        value_ = value;
+        State state = state_.load(std::memory_order_acquire);
+        do {
+            if (state == State::forgotten)
+                return false;
+        } while (!state_.compare_exchange_weak(state, State::completed, std::memory_order_acq_rel,
+                                               std::memory_order_acquire));
+        if (state == State::awaited)
+            waker_.wake(waker_.context);
+        return true;
+    }
+
+    /// Waits for it on a plain thread. Answers the value. Blocks the thread, so no task does this.
+    /// Throws std::logic_error if somebody else waits.
+    std::int64_t wait();
+
     bool completed() const noexcept {
         return state_.load(std::memory_order_acquire) == State::completed;
     }
@@ -41,24 +64,30 @@ public:
     /// For kernels: asks to be told, by a waker that may be called on any thread. One at a time:
     /// `taken` if somebody else waits. `completed` if it is already, then nobody calls.
     Await await(Waker waker) noexcept {
-        State expected = State::pending;
-        if (!state_.compare_exchange_strong(expected, State::claimed, std::memory_order_acquire))
-            return expected == State::completed ? Await::completed : Await::taken;
+        State state = state_.load(std::memory_order_acquire);
+        do {
+            if (state == State::completed)
+                return Await::completed;
+            if (state == State::claimed || state == State::awaited)
+                return Await::taken;
+        } while (!state_.compare_exchange_weak(state, State::claimed, std::memory_order_acquire));
         waker_ = waker;
-        expected = State::claimed;
+        state = State::claimed;
         const bool waiting =
-            state_.compare_exchange_strong(expected, State::awaited, std::memory_order_acq_rel);
+            state_.compare_exchange_strong(state, State::awaited, std::memory_order_acq_rel);
         return waiting ? Await::waiting : Await::completed;
     }
 
-    /// For kernels: asks no more. False if the waker is being called or was.
+    /// For kernels: asks no more, because the task is being interrupted. False if the waker is
+    /// being called or was.
     bool forget() noexcept {
         State expected = State::awaited;
-        return state_.compare_exchange_strong(expected, State::pending, std::memory_order_acq_rel);
+        return state_.compare_exchange_strong(expected, State::forgotten,
+                                              std::memory_order_acq_rel);
     }
 
 private:
-    enum class State : std::uint8_t { pending, claimed, awaited, completed };
+    enum class State : std::uint8_t { pending, claimed, awaited, forgotten, completed };
     std::atomic<State> state_ = State::pending;
     std::int64_t value_ = 0;
     Waker waker_;

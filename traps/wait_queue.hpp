@@ -25,6 +25,7 @@
 namespace trapline {
 
 class WaitQueue;
+struct TaskRecord;
 
 /// How to tell a kernel that one of its tasks was woken.
 struct Waker {
@@ -41,6 +42,7 @@ public:
     ~WaitNode() { unlink(); }
 
     Waker waker;
+    const TaskRecord* task = nullptr; ///< who waits, if it is a task; for messages
 
     bool queued() const noexcept { return queue_ != nullptr; }
 
@@ -82,6 +84,16 @@ public:
     }
 
     std::size_t wake_all() noexcept { return wake(static_cast<std::size_t>(-1)); }
+
+    /// The longest waiting; null if nobody waits.
+    WaitNode* first() const noexcept { return first_; }
+
+    /// The longest waiting goes on waiting, as the last one of `other`. Only if somebody waits.
+    void pass_first_to(WaitQueue& other) noexcept {
+        WaitNode& node = *first_;
+        node.unlink();
+        other.append(node);
+    }
 
     /// For kernels: `node` waits here now, as the last one.
     void append(WaitNode& node) noexcept {

@@ -585,6 +585,36 @@ TEST_CASE("P8: a wait for a thread that is given up again and again ends with it
     });
 }
 
+TEST_CASE("P8: a thread can tell whether a task was interrupted, or will have what it leaves") {
+    each_run([]() -> Coro<void> {
+        for (const int turns : {0, 1, 3}) { // cancelled before it waits, and while it does
+            ThreadCompletion completion;
+            const Task<void> task = co_await spawn(
+                [&]() -> Coro<void> { (void)co_await traps::AwaitThread{&completion}; });
+            co_await let_others_run(turns);
+            const bool interrupted = co_await task.cancel();
+            CHECK(interrupted);
+            CHECK_FALSE(completion.try_complete());
+        }
+        for (int round = 0; round < 50; ++round) { // cancelled at the same time
+            ThreadCompletion completion;
+            bool received = false;
+            const Task<void> task = co_await spawn([&]() -> Coro<void> {
+                (void)co_await traps::AwaitThread{&completion};
+                received = true;
+            });
+            co_await let_others_run(round % 3);
+            bool left = false;
+            std::jthread thread{[&] { left = completion.try_complete(); }};
+            if (round % 2)
+                std::this_thread::yield();
+            co_await task.cancel();
+            thread.join();
+            CHECK(left == received);
+        }
+    });
+}
+
 TEST_CASE("P8: waiting until a descriptor is readable consumes nothing, cancelled or not") {
     each_run([]() -> Coro<void> {
         const Ends ends = socket_pair();

@@ -38,15 +38,15 @@ public:
 
     void wait(TimePoint deadline, OperationList& completed) noexcept override {
         ++counters_.system_calls;
-        if (done_.empty() && deadline == never) {
-            std::unique_lock lock{mutex_};
-            interrupts_.wait(lock, [this] { return interrupted_; });
-        } else if (done_.empty()) {
-            time = std::max(time, deadline);
+        std::unique_lock lock{mutex_};
+        if (done_.empty() && !interrupted_) { // else there is something to do before time passes
+            if (deadline == never)
+                interrupts_.wait(lock, [this] { return interrupted_; });
+            else
+                time = std::max(time, deadline);
         }
         while (Operation* operation = done_.pop())
             completed.push(*operation);
-        const std::scoped_lock lock{mutex_};
         interrupted_ = false;
     }
 

@@ -110,8 +110,8 @@ TEST_CASE("the frame notes where an exception began, and keeps it while it passe
     routine.start();
     routine.send();
     REQUIRE(routine.ended());
-    REQUIRE(routine.frame().failures);
-    const AwaitChain& chain = routine.frame().failures->last_began;
+    REQUIRE(routine.frame().extras);
+    const AwaitChain& chain = routine.frame().extras->failure_began;
     REQUIRE(chain.size() == 3);
     CHECK(chain[0].line() == failing_line);
     CHECK(chain[1].line() == careful_line);
@@ -122,8 +122,8 @@ TEST_CASE("an exception that replaces another is noted where it began itself") {
     Routine<void> routine{careful(true)};
     routine.start();
     routine.send();
-    REQUIRE(routine.frame().failures);
-    const AwaitChain& chain = routine.frame().failures->last_began;
+    REQUIRE(routine.frame().extras);
+    const AwaitChain& chain = routine.frame().extras->failure_began;
     CHECK(chain.size() == 1);
     CHECK(chain.front().line() == careful_line);
     CHECK_THROWS_AS(routine.result(), std::logic_error);
@@ -134,7 +134,7 @@ TEST_CASE("interrupts leave no such note: they end tasks by design") {
     routine.start();
     routine.send({.interrupt = Interrupt::cancelled});
     CHECK(routine.ended());
-    CHECK_FALSE(routine.frame().failures);
+    CHECK((!routine.frame().extras || !routine.frame().extras->failure));
 }
 
 TEST_CASE("an interrupt carries the progress that was made") {
@@ -166,7 +166,7 @@ TEST_CASE("an exception thrown after an interrupt was handled is noted where it 
     Routine<void> routine{body()};
     routine.start();
     routine.send({.interrupt = Interrupt::cancelled});
-    REQUIRE(routine.frame().failures);
-    CHECK(routine.frame().failures->last_began.size() == 1);
+    REQUIRE(routine.frame().extras);
+    CHECK(routine.frame().extras->failure_began.size() == 1);
     CHECK_THROWS_AS(routine.result(), std::runtime_error);
 }

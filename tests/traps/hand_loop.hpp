@@ -144,6 +144,7 @@ private:
                           control(woken).loop->push(woken);
                       },
                       &task};
+        node.task = &task;
         queue.append(node);
         return false;
     }

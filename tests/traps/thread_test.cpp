@@ -220,3 +220,67 @@ TEST_CASE("the waker may destroy the completion") {
     done->complete(1);
     CHECK_FALSE(done);
 }
+
+TEST_CASE("a completion is not left for one who was interrupted, until he waits again") {
+    ThreadCompletion done;
+    Counter counter;
+    CHECK(done.await(counter.waker()) == ThreadCompletion::Await::waiting);
+    CHECK(done.forget());
+    CHECK_FALSE(done.try_complete(1));
+    CHECK_FALSE(done.completed());
+    CHECK(done.await(counter.waker()) == ThreadCompletion::Await::waiting);
+    CHECK(done.try_complete(2));
+    CHECK(counter.calls == 1);
+    CHECK(done.value() == 2);
+}
+
+TEST_CASE("a completion is left for one who has yet to come") {
+    ThreadCompletion done;
+    Counter counter;
+    CHECK(done.try_complete(3));
+    CHECK(done.await(counter.waker()) == ThreadCompletion::Await::completed);
+    CHECK(counter.calls == 0);
+    CHECK(done.value() == 3);
+}
+
+TEST_CASE("a thread's try_complete and forgetting may cross: exactly one of them wins") {
+    for (int round = 0; round < 200; ++round) {
+        ThreadCompletion done;
+        Counter counter;
+        done.await(counter.waker());
+        std::atomic<bool> go = false;
+        bool left = false;
+        std::thread other([&] {
+            while (!go) {}
+            left = done.try_complete();
+        });
+        go = true;
+        const bool forgotten = done.forget();
+        other.join();
+        CHECK(left != forgotten);
+        CHECK(counter.calls == (left ? 1 : 0));
+    }
+}
+
+TEST_CASE("a plain thread waits for a completion that comes, or came") {
+    for (int round = 0; round < 100; ++round) {
+        ThreadCompletion done;
+        int written = 0;
+        std::thread other([&] {
+            written = round;
+            done.complete(round);
+        });
+        if (round % 2)
+            std::this_thread::yield();
+        CHECK(done.wait() == round);
+        CHECK(written == round);
+        other.join();
+    }
+}
+
+TEST_CASE("two cannot wait for one completion") {
+    ThreadCompletion done;
+    Counter counter;
+    done.await(counter.waker());
+    CHECK_THROWS_AS(done.wait(), std::logic_error);
+}

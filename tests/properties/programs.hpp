@@ -1,0 +1,332 @@
+// Property tests: random programs of tasks over one primitive, and what must hold at their end.
+//
+//     struct Permits {                                          // the program: one for each seed
+//         explicit Permits(World& world) : semaphore(1 + world.below(3)) {}
+//         Coro<void> step(World& world) {                       // one thing that a task does
+//             const auto permit = co_await semaphore.hold();
+//             co_await world.note_result();
+//             co_await world.pause();
+//         }
+//         std::string complaint() { return semaphore.value() == all ? "" : "a permit is lost"; }
+//         ...
+//     };
+//     TEST_CASE("...") { properties::run<Permits>("semaphore"); }
+//
+// A program is 2 to 20 tasks, each of which makes a few steps on a kernel with virtual time. Around
+// the steps: time limits, nested ones too; tasks that cancel each other before, between and after
+// steps; steps as tasks of their own; on half of the programs shuffled turns. All times are a few
+// microseconds, so that a limit, a cancellation and a wake-up often meet in one turn, in any order.
+// At last all tasks are cancelled. Then no task and no coroutine frame may be left, nobody may have
+// failed, and complaint() must be empty.
+//
+// A program may have, besides,
+//   - `static constexpr bool always_ends = true`: each step ends as long as the others go on, so
+//     that some are run with interrupts held back;
+//   - `std::string complaint_at_rest()`: asked when nothing can happen any more but what the final
+//     cancellations bring: a waiter who could have gone on was forgotten;
+//   - `void finish()`: called after that, before everybody is cancelled.
+//
+// The programs come from ten seeds, the last of them fresh and printed. A failure names the seed of
+// its program: TRAPLINE_SEED=<seed> runs that one alone. TRAPLINE_PROGRAMS=<n> runs so many.
+#pragma once
+
+#include <algorithm>
+#include <cstdint>
+#include <cstdlib>
+#include <optional>
+#include <random>
+#include <string>
+#include <string_view>
+#include <utility>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <trapline/kernel/kernel.hpp>
+#include <trapline/traps/calls.hpp>
+#include <trapline/traps/cancel.hpp>
+
+#include "../kernel/manual_engine.hpp"
+#include "../support/leaks.hpp"
+
+namespace trapline::properties {
+
+using namespace std::chrono_literals;
+
+using Seed = std::uint64_t;
+
+/// What the programs came to: a generator that reaches nothing proves nothing.
+struct Reached {
+    std::size_t steps = 0;     ///< that ended by themselves
+    std::size_t cancelled = 0; ///< tasks that ended by a cancellation
+    std::size_t timed_out = 0; ///< steps ended by a limit
+    std::size_t beside = 0;    ///< results that were there although an interrupt had come meanwhile
+};
+
+/// What is around the steps of a program: its dice, its tasks, and ways to pass the time.
+class World {
+public:
+    World(Seed seed, Reached& reached) noexcept : state_(seed), reached_(reached) {}
+    World(const World&) = delete;
+    World& operator=(const World&) = delete;
+
+    /// Any number below `limit`.
+    unsigned below(unsigned limit) noexcept {
+        // splitmix64: a program takes a few hundred numbers, and a large generator long to seed
+        std::uint64_t bits = (state_ += 0x9e3779b97f4a7c15);
+        bits = (bits ^ (bits >> 30)) * 0xbf58476d1ce4e5b9;
+        bits = (bits ^ (bits >> 27)) * 0x94d049bb133111eb;
+        return static_cast<unsigned>((bits ^ (bits >> 31)) % limit);
+    }
+    bool one_in(unsigned count) noexcept { return below(count) == 0; }
+
+    /// So short that it often ends together with another.
+    Duration moment() noexcept { return 1us * below(5); }
+
+    /// Lets nobody, or others, go on; sometimes interrupts one of them as the last thing.
+    Coro<void> pause() {
+        const test::Counted frame;
+        switch (below(5)) {
+        case 0: break;
+        case 1: co_await sleep(moment()); break;
+        case 2: co_await yield_now(); [[fallthrough]];
+        default: co_await yield_now(); break;
+        }
+        if (one_in(12))
+            co_await interrupt_one();
+    }
+
+    /// Cancels any of the tasks but the one that asks, and does not wait for its end.
+    Coro<void> interrupt_one() {
+        const test::Counted frame;
+        const Task<void> target = tasks_[below(static_cast<unsigned>(tasks_.size()))];
+        (void)co_await traps::Cancel{target.record()};
+    }
+
+    /// To be awaited right after what the primitive gave: counts what came beside an interrupt.
+    Coro<void> note_result() {
+        const bool interrupted = co_await check_cancellation();
+        reached_.beside += interrupted;
+    }
+
+    std::vector<Task<void>>& tasks() noexcept { return tasks_; }
+    Reached& reached() noexcept { return reached_; }
+
+private:
+    std::uint64_t state_;
+    Reached& reached_;
+    std::vector<Task<void>> tasks_;
+};
+
+namespace detail {
+
+inline constexpr std::size_t tasks_max = 20;
+
+template <class Program>
+concept AlwaysEnds = requires { requires Program::always_ends; };
+
+/// One program from its first task to its last.
+template <class Program>
+class Play {
+public:
+    Play(Seed seed, Reached& reached) : world_(seed, reached), program_(world_) {}
+
+    /// What is wrong at the end; "" if nothing is.
+    Coro<std::string> main() {
+        const unsigned count = 2 + world_.below(tasks_max - 1);
+        while (world_.tasks().size() < count) {
+            world_.tasks().push_back(co_await spawn(actor()));
+            if (world_.one_in(4))
+                co_await world_.pause();
+        }
+        for (unsigned i = world_.below(2 * count); i > 0; --i)
+            co_await world_.pause();
+        co_await sleep(1s); // whatever can happen has happened then
+        std::string complaint;
+        if constexpr (requires { program_.complaint_at_rest(); })
+            complaint = program_.complaint_at_rest();
+        if constexpr (requires { program_.finish(); })
+            program_.finish();
+        const std::string failure = co_await end_all();
+        if (complaint.empty())
+            complaint = failure;
+        if (complaint.empty())
+            complaint = program_.complaint();
+        co_return complaint;
+    }
+
+private:
+    Coro<void> actor() {
+        const test::Counted frame;
+        for (unsigned steps = 1 + world_.below(6); steps > 0; --steps) {
+            if (world_.one_in(3))
+                co_await world_.pause();
+            co_await step_somehow(0);
+        }
+    }
+
+    Coro<void> step_somehow(int depth) {
+        const test::Counted frame;
+        switch (world_.below(depth < 3 ? 12 : 8)) {
+        default: co_await step(); break;
+        case 5: co_await step_as_task(); break;
+        case 6: co_await masked_step(); break;
+        case 7:
+        case 8: co_await note_limit(ignore_after(world_.moment(), step())); break;
+        case 9: co_await note_limit(ignore_after(world_.moment(), step_somehow(depth + 1))); break;
+        case 10:
+        case 11: co_await limited(depth); break;
+        }
+    }
+
+    Coro<void> step() {
+        const test::Counted frame;
+        co_await program_.step(world_);
+        ++world_.reached().steps;
+    }
+
+    Coro<void> note_limit(Coro<bool> limited) {
+        const bool in_time = co_await std::move(limited);
+        world_.reached().timed_out += !in_time;
+    }
+
+    Coro<void> limited(int depth) {
+        try {
+            co_await timeout_after(world_.moment(), step_somehow(depth + 1));
+        } catch (const TaskTimeout&) {
+            ++world_.reached().timed_out;
+        }
+    }
+
+    Coro<void> masked_step() {
+        if constexpr (AlwaysEnds<Program>)
+            co_await disable_cancellation(step());
+        else
+            co_await step();
+    }
+
+    Coro<void> step_as_task() {
+        if (world_.tasks().size() < tasks_max) {
+            Task<void> task = co_await spawn(step());
+            world_.tasks().push_back(std::move(task));
+        } else {
+            co_await step();
+        }
+    }
+
+    /// Cancels everybody, in any order. Answers the first failure that was no interrupt.
+    Coro<std::string> end_all() {
+        std::string failure;
+        while (!world_.tasks().empty()) {
+            auto& tasks = world_.tasks();
+            std::swap(tasks[world_.below(static_cast<unsigned>(tasks.size()))], tasks.back());
+            const Task<void> task = tasks.back();
+            (void)co_await task.cancel();
+            try {
+                co_await task.join();
+            } catch (const TaskError& error) {
+                if (!is_interrupt(error.cause()))
+                    failure = error.what();
+                ++world_.reached().cancelled;
+            }
+            // New ones may have come meanwhile, steps as tasks: it is not the last any more.
+            std::erase(world_.tasks(), task);
+        }
+        co_return failure;
+    }
+
+    World world_;
+    Program program_;
+};
+
+/// What is wrong with the program of that seed; "" if nothing is.
+template <class Program>
+std::string play(Seed seed, Reached& reached) {
+    const long frames_before = test::Counted::alive();
+    std::string complaint;
+    {
+        Play<Program> program{seed, reached};
+        KernelOptions options = manual();
+        options.log = [](std::string_view) {}; // of a kernel that ends a failed program
+        if (seed % 2)
+            options.shuffle_seed = seed;
+        Kernel kernel{std::move(options)};
+        try {
+            complaint = kernel.run(program.main());
+            if (complaint.empty() && kernel.task_count() != 0)
+                complaint = "tasks are left";
+        } catch (const std::exception& failure) {
+            complaint = failure.what();
+        }
+        kernel.shutdown();
+    }
+    if (complaint.empty() && test::Counted::alive() != frames_before)
+        complaint = "coroutine frames are left";
+    return complaint;
+}
+
+inline std::optional<std::uint64_t> number_of(const char* variable) {
+    const char* text = std::getenv(variable);
+    if (!text)
+        return std::nullopt;
+    return std::strtoull(text, nullptr, 10);
+}
+
+inline std::uint64_t default_programs() {
+#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
+    return 5'000;
+#elif defined(__has_feature)
+    return __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ? 5'000 : 100'000;
+#else
+    return 100'000;
+#endif
+}
+
+} // namespace detail
+
+struct Failure {
+    Seed seed;
+    std::string complaint;
+};
+
+/// The first of the `count` programs with the seeds from `first` on that fails.
+template <class Program>
+std::optional<Failure> first_failure(Seed first, std::uint64_t count, Reached& reached) {
+    for (Seed seed = first; seed < first + count; ++seed) {
+        std::string complaint = detail::play<Program>(seed, reached);
+        if (!complaint.empty())
+            return Failure{seed, std::move(complaint)};
+    }
+    return std::nullopt;
+}
+
+/// Runs the programs; within a doctest case.
+template <class Program>
+void run(std::string_view name) {
+    constexpr Seed apart = 1'000'000'000;
+    constexpr std::uint64_t seeds = 10;
+    const auto check = [&](Seed first, std::uint64_t count, Reached& reached) {
+        if (const auto failure = first_failure<Program>(first, count, reached))
+            FAIL_CHECK(name << ", TRAPLINE_SEED=" << failure->seed << ": " << failure->complaint);
+    };
+    Reached reached;
+    if (const auto seed = detail::number_of("TRAPLINE_SEED"))
+        return check(*seed, 1, reached);
+
+    const std::uint64_t programs =
+        detail::number_of("TRAPLINE_PROGRAMS").value_or(detail::default_programs());
+    const Seed fresh = (seeds + std::random_device{}() % apart) * apart;
+    MESSAGE(name << ": the fresh seed is TRAPLINE_SEED=" << fresh);
+    for (std::uint64_t i = 1; i < seeds; ++i)
+        check(i * apart, programs / seeds, reached);
+    check(fresh, programs - programs / seeds * (seeds - 1), reached);
+
+    if (programs >= 1'000) {
+        CHECK(reached.steps > programs);
+        CHECK(reached.cancelled > programs / 10);
+        CHECK(reached.timed_out > programs / 10);
+        CHECK(reached.beside > 0);
+    }
+}
+
+} // namespace trapline::properties

@@ -1,0 +1,240 @@
+// ThreadPool, run_in_thread: functions that block or compute for long run on other threads, and the
+// task that asked waits for the result while other tasks go on.
+//
+//     std::string name = co_await run_in_thread([] { return std::string("a slow look-up"); });
+//
+//     ThreadPool pool{2}; // at most two of them at a time
+//     const auto power = [](int base, int n) { return n == 0 ? 1 : base * base; };
+//     int square = co_await pool.run(power, 7, 2);
+//
+// A thread cannot be interrupted. When the task is, a function that has not begun never runs; one
+// that has goes on to its end, and its result or exception is dropped. So pass by value whatever
+// the task may leave behind, or hold interrupts back (disable_cancellation) and refer to it.
+//
+// Functions begin in the order in which they were asked for. Tasks of any number of kernels may
+// share a pool. A function that waits for another one of its own pool may wait for ever. After
+// fork() the child has none of the threads.
+#pragma once
+
+#include <atomic>
+#include <concepts>
+#include <condition_variable>
+#include <cstddef>
+#include <exception>
+#include <functional>
+#include <mutex>
+#include <optional>
+#include <thread>
+#include <tuple>
+#include <type_traits>
+#include <utility>
+#include <vector>
+
+#include "outcome.hpp"
+#include "thread.hpp"
+#include "trap_call.hpp"
+
+namespace trapline {
+
+namespace detail {
+
+class ThreadJob;
+template <class R>
+class ThreadRun;
+
+/// What std::thread would call: `function` and its arguments, both moved.
+template <class F, class... Args>
+using thread_result_t = std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>;
+
+} // namespace detail
+
+class ThreadPool {
+public:
+    /// Threads are started when there is something to do for them, and stay.
+    /// @param size how many at most; 0: std::invalid_argument
+    explicit ThreadPool(std::size_t size);
+    ThreadPool(const ThreadPool&) = delete;
+    ThreadPool& operator=(const ThreadPool&) = delete;
+    /// Blocks the calling thread until all functions that tasks wait for have been run, and those
+    /// that run have ended.
+    ~ThreadPool();
+
+    /// Runs `function(args...)` on a thread of the pool; they are moved there, and destroyed there
+    /// when it has returned. Answers its result, or throws its exception, or std::system_error if
+    /// no thread can be had at all. Blocks the task, not its kernel. Interrupted: see above.
+    template <class F, class... Args>
+        requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
+    auto run(F&& function, Args&&... args)
+        -> detail::ThreadRun<detail::thread_result_t<F, Args...>>;
+
+    /// How many threads it has at most.
+    std::size_t size() const noexcept { return size_; }
+
+private:
+    template <class R>
+    friend class detail::ThreadRun;
+
+    void submit(detail::ThreadJob& job);
+    void withdraw(detail::ThreadJob& job) noexcept;
+    void start_thread();
+    void work() noexcept;
+    void unlink(detail::ThreadJob& job) noexcept;
+
+    const std::size_t size_;
+    std::mutex mutex_; // for all that follows
+    std::condition_variable work_;
+    detail::ThreadJob* first_ = nullptr; ///< those that have not begun
+    detail::ThreadJob* last_ = nullptr;
+    std::size_t queued_ = 0;
+    std::size_t idle_ = 0; ///< threads that wait for work
+    bool ending_ = false;
+    std::vector<std::thread> threads_;
+};
+
+/// How many functions of run_in_thread run at the same time, in the whole process; more wait.
+inline constexpr std::size_t run_in_thread_max = 64;
+
+namespace detail {
+
+// The one pool behind run_in_thread. Threads belong to the process, and a bound on their number
+// that every kernel had for itself would be none; nor does a coroutine know its kernel, or traps/
+// any. So this is the one object of the library that nobody owns. It is made by the first call, and
+// never destroyed: a function that hangs must not keep the process from its end, which cuts off
+// whatever runs then. Who wants his own bound, or an orderly end, has a ThreadPool.
+ThreadPool& shared_thread_pool();
+
+} // namespace detail
+
+/// Runs `function(args...)` on another thread, one of at most run_in_thread_max; otherwise the same
+/// as ThreadPool::run.
+template <class F, class... Args>
+    requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
+auto run_in_thread(F&& function, Args&&... args) {
+    return detail::shared_thread_pool().run(std::forward<F>(function), std::forward<Args>(args)...);
+}
+
+namespace detail {
+
+/// A function on its way through a pool. The task that waits owns it together with the pool.
+class ThreadJob {
+public:
+    ThreadJob(const ThreadJob&) = delete;
+    ThreadJob& operator=(const ThreadJob&) = delete;
+
+    virtual void work() noexcept = 0;
+
+    void share() noexcept { owners_.store(2, std::memory_order_relaxed); }
+    void drop() noexcept {
+        if (owners_.fetch_sub(1, std::memory_order_acq_rel) == 1)
+            delete this;
+    }
+
+    ThreadCompletion done;
+
+    // The pool's, under its lock.
+    bool queued = false;
+    ThreadJob* previous;
+    ThreadJob* next;
+
+protected:
+    ThreadJob() = default;
+    virtual ~ThreadJob() = default;
+
+private:
+    std::atomic<int> owners_ = 1;
+};
+
+template <class R>
+class ThreadJobOf : public ThreadJob {
+public:
+    Outcome<R> outcome;
+};
+
+template <class R, class F, class... Args>
+class ThreadCall final : public ThreadJobOf<R> {
+public:
+    template <class... From>
+    explicit ThreadCall(From&&... from) : call_(std::in_place, std::forward<From>(from)...) {}
+
+    void work() noexcept override {
+        try {
+            const auto invoke = [](F& function, Args&... args) -> R {
+                return std::invoke(std::move(function), std::move(args)...);
+            };
+            if constexpr (std::is_void_v<R>) {
+                std::apply(invoke, *call_);
+                this->outcome.set_value();
+            } else if constexpr (std::is_lvalue_reference_v<R>) {
+                this->outcome.set_value(std::addressof(std::apply(invoke, *call_)));
+            } else {
+                this->outcome.set_value(std::apply(invoke, *call_));
+            }
+        } catch (...) {
+            this->outcome.set_failure(std::current_exception());
+        }
+        call_.reset(); // before the task goes on, and with it what the function may refer to
+    }
+
+private:
+    std::optional<std::tuple<F, Args...>> call_;
+};
+
+template <class R>
+class [[nodiscard]] ThreadRun : public ReplyAwaiter {
+public:
+    ThreadRun(ThreadPool& pool, ThreadJobOf<R>* job) noexcept : pool_(&pool), job_(job) {}
+    ThreadRun(ThreadRun&& other) noexcept
+        : pool_(other.pool_), job_(std::exchange(other.job_, nullptr)) {}
+    ThreadRun& operator=(ThreadRun&&) = delete;
+    ~ThreadRun() {
+        if (!job_)
+            return;
+        if (submitted_ && !job_->done.completed()) // the pool need not live longer than that
+            pool_->withdraw(*job_);
+        job_->drop();
+    }
+
+    bool await_ready() noexcept {
+        try {
+            pool_->submit(*job_);
+            submitted_ = true;
+        } catch (...) {
+            job_->outcome.set_failure(std::current_exception());
+        }
+        return !submitted_;
+    }
+
+    template <class Promise>
+    void await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        this->template yield<traps::AwaitThread>(self, &job_->done);
+    }
+
+    R await_resume() {
+        if (asked() && reply().failed()) [[unlikely]]
+            raise_unanswered(trap_index<traps::AwaitThread>, reply().error());
+        // Nothing of it is left to the thread, which may be the one who destroys the job.
+        if (job_->outcome.has_value()) [[likely]]
+            return job_->outcome.move_out();
+        Outcome<R> failed;
+        job_->outcome.move_to(failed);
+        return failed.take();
+    }
+
+private:
+    ThreadPool* pool_;
+    ThreadJobOf<R>* job_;
+    bool submitted_ = false;
+};
+
+} // namespace detail
+
+template <class F, class... Args>
+    requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
+auto ThreadPool::run(F&& function, Args&&... args)
+    -> detail::ThreadRun<detail::thread_result_t<F, Args...>> {
+    using R = detail::thread_result_t<F, Args...>;
+    using Call = detail::ThreadCall<R, std::decay_t<F>, std::decay_t<Args>...>;
+    return {*this, new Call(std::forward<F>(function), std::forward<Args>(args)...)};
+}
+
+} // namespace trapline
