@@ -1,6 +1,7 @@
 // Barrier: tasks wait for each other, until as many have come as it was made for.
 //
 //     Barrier start{3};
+//
 //     const std::size_t place = co_await start.wait(); // 0 came first, 2 last
 //
 // Then all go on, and it can be used again. A waiter that is interrupted has not come: the barrier

@@ -1,6 +1,7 @@
 // Condition: tasks that have a lock wait until another one says that something has changed.
 //
 //     Condition changed;
+//
 //     const auto held = co_await changed.hold();
 //     co_await changed.wait_for([&] { return !shelf.empty(); });
 //     shelf.pop_back();

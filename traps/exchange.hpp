@@ -1,6 +1,6 @@
-// What queues and channels are made of: offers to give an item or to take one, the lines in which
-// they stand, and the exchange where they meet. Hand-over is direct: whoever finds an offer fulfils
-// it and wakes its task, which has its item, or is rid of it, from then on.
+// Internal. What queues and channels are made of: offers to give an item or to take one, the lines
+// in which they stand, and the exchange where they meet. Hand-over is direct: whoever finds an
+// offer fulfils it and wakes its task, which has its item, or is rid of it, from then on.
 //
 // An offer lies in the awaiter of the task that makes it. Nothing allocates, and one that is
 // destroyed leaves its line. A task that was interrupted may still stand in line until it runs: it

@@ -1,6 +1,7 @@
 // Lock: mutual exclusion of tasks that may wait inside. RLock: one that its owner may take again.
 //
 //     Lock lock;
+//
 //     const auto held = co_await lock.hold(); // until the end of the scope
 //
 // A release hands the lock to the longest waiter, who owns it from then on, before it runs: nobody

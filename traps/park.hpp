@@ -1,5 +1,5 @@
-// What primitives that park their waiters are made of: the awaiter, waiters that others find, and
-// the check that nobody waits on what is destroyed.
+// Internal. What primitives that park their waiters are made of: the awaiter, waiters that others
+// find, and the check that nobody waits on what is destroyed.
 #pragma once
 
 #include <coroutine>

@@ -1,5 +1,5 @@
-// A first-in, first-out store that keeps its memory: unlike std::deque it allocates only while it
-// grows beyond the largest size that it ever had.
+// Internal. A first-in, first-out store that keeps its memory: unlike std::deque it allocates only
+// while it grows beyond the largest size that it ever had.
 #pragma once
 
 #include <cstddef>

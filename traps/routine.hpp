@@ -39,8 +39,7 @@ public:
     /// Answers the trap and runs to the next one; null if the coroutine has ended.
     const Trap* send(Reply reply = {}) {
         require(started_ && !ended(), "sent to a routine that waits for nothing");
-        require(reply.interrupt != Interrupt::thrown ||
-                    (frame_.extras && frame_.extras->thrown),
+        require(reply.interrupt != Interrupt::thrown || (frame_.extras && frame_.extras->thrown),
                 "nothing to throw: see throw_in");
         frame_.reply = reply;
         return resume();

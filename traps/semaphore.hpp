@@ -1,6 +1,7 @@
 // Semaphore: a number of permits. Who finds none waits, first come, first served.
 //
 //     Semaphore connections{10};
+//
 //     const auto permit = co_await connections.hold(); // until the end of the scope
 //
 // A release hands the permit to the longest waiter, who owns it from then on, before it runs:

@@ -1,4 +1,4 @@
-// Where a generator puts what it yields, until somebody takes it.
+// Internal. Where a generator puts what it yields, until somebody takes it.
 #pragma once
 
 #include <memory>

@@ -14,8 +14,8 @@
 #include <memory>
 #include <span>
 #include <string>
-#include <unordered_map>
 #include <system_error>
+#include <unordered_map>
 #include <utility>
 
 #include <arpa/inet.h>

@@ -1,8 +1,8 @@
 #include <trapline/traps/queue.hpp>
 
 #include <array>
-#include <functional>
 #include <csignal>
+#include <functional>
 #include <memory>
 #include <string>
 #include <vector>
