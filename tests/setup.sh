@@ -1,7 +1,7 @@
 # Sourced by examples/run.sh and tests/run.sh, which set $root to the checkout.
 #
 #   setup examples TARGET    installs, configures and compiles what one example needs
-#   setup tests              the same for everything there is
+#   setup tests [TARGET...]  the same for everything there is, or for some tests
 #
 # What is in place is left alone, and when all of it is, nothing is said. From the environment:
 #   BUILD        the build folder (default: build/ in the checkout)
