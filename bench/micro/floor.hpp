@@ -126,10 +126,12 @@ private:
     FloorTask* last_ = nullptr;
 };
 
+// The loops are not inlined: their queues lie in memory, where wakers could reach them.
+
 /// The request means: let the others run.
 class YieldLoop : public FloorQueue {
 public:
-    void run() {
+    [[gnu::noinline]] void run() {
         while (FloorTask* task = pop()) {
             task->innermost.resume();
             if (task->innermost) {
@@ -143,7 +145,7 @@ public:
 /// The request is a child, to be run and waited for.
 class SpawnJoinLoop : public FloorQueue {
 public:
-    void run() {
+    [[gnu::noinline]] void run() {
         while (FloorTask* task = pop()) {
             task->innermost.resume();
             if (task->innermost) {

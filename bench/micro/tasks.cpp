@@ -12,19 +12,23 @@ namespace {
 
 constexpr int trips_a_run = 1'000'000;
 
-Coro<void> yields(int depth, int count) {
-    if (depth > 1) {
-        co_await yields(depth - 1, count);
-        co_return;
-    }
+Coro<void> yields(int count) {
     for (int i = 0; i < count; ++i)
         co_await yield_now();
+}
+
+Coro<void> yields_below(int depth, int count) {
+    if (depth > 1)
+        co_await yields_below(depth - 1, count);
+    else
+        co_await yields(count);
 }
 
 Coro<void> yielders(int tasks, int depth) {
     std::vector<Task<void>> running;
     for (int i = 0; i < tasks; ++i)
-        running.push_back(co_await spawn(yields(depth, trips_a_run / tasks)));
+        running.push_back(co_await spawn(depth > 1 ? yields_below(depth - 1, trips_a_run / tasks)
+                                                   : yields(trips_a_run / tasks)));
     for (const Task<void>& task : running)
         co_await task.join();
 }
@@ -38,13 +42,16 @@ void yield(benchmark::State& state) {
     state.SetItemsProcessed(state.iterations() * trips_a_run);
 }
 
-bench::FloorCoro floor_yields(int depth, int count) {
-    if (depth > 1) {
-        co_await floor_yields(depth - 1, count);
-        co_return;
-    }
+bench::FloorCoro floor_yields(int count) {
     for (int i = 0; i < count; ++i)
         benchmark::DoNotOptimize(co_await bench::FloorTrap{});
+}
+
+bench::FloorCoro floor_yields_below(int depth, int count) {
+    if (depth > 1)
+        co_await floor_yields_below(depth - 1, count);
+    else
+        co_await floor_yields(count);
 }
 
 void yield_floor(benchmark::State& state) {
@@ -54,7 +61,8 @@ void yield_floor(benchmark::State& state) {
         bench::YieldLoop loop;
         std::vector<bench::FloorCoro> coros;
         for (int i = 0; i < tasks; ++i) {
-            coros.push_back(floor_yields(depth, trips_a_run / tasks));
+            coros.push_back(depth > 1 ? floor_yields_below(depth - 1, trips_a_run / tasks)
+                                      : floor_yields(trips_a_run / tasks));
             loop.start(coros.back());
         }
         loop.run();
