@@ -3,6 +3,7 @@
 #include <new>
 #include <stdexcept>
 #include <string>
+#include <string_view>
 #include <typeinfo>
 #include <utility>
 
@@ -15,10 +16,17 @@ namespace trapline {
 
 namespace {
 
+/// Within the library: who keeps a callable alive, or a time limit's scope. No news to a user.
+bool is_inner(const std::source_location& at) {
+    const std::string_view function = at.function_name();
+    return function.substr(0, function.find('(')).contains("trapline::detail::");
+}
+
 AwaitChain chain_from(const detail::PromiseBase* promise) {
     AwaitChain chain;
     for (; promise; promise = promise->parent) {
-        if (promise->where.line() != 0) // else it has not come to its first await
+        const bool started = promise->where.line() != 0; // and has come to its first await
+        if (started && !is_inner(promise->where))
             chain.push_back(promise->where);
     }
     return chain;

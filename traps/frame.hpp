@@ -77,7 +77,8 @@ struct TrapFrame {
             std::exchange(next, nullptr).resume();
     }
 
-    /// The source line of each await on the way in, innermost first. Only while it is suspended.
+    /// The source line of each await on the way in, innermost first, without those of the library's
+    /// own coroutines. Only while it is suspended.
     AwaitChain where() const;
 
     void forget_failure() noexcept;

@@ -325,3 +325,12 @@ TEST_CASE("exceptions pass between both kinds") {
     CHECK_THROWS_WITH_AS(drive(by_trampoline(11, true)), "from the bottom", std::runtime_error);
     CHECK_THROWS_WITH_AS(drive(by_transfer(11, true)), "from the bottom", std::runtime_error);
 }
+
+TEST_CASE("generators of both kinds yield to both kinds, and a million values use no stack") {
+    for (const bool traps : {false, true}) {
+        const int n = traps ? 1'000 : 1'000'000;
+        CHECK(drive(add_by_trampoline(ones_by_transfer(n, traps))) == n);
+        CHECK(drive(add_by_transfer(ones_by_trampoline(n, traps))) == n);
+        CHECK(drive(add_by_trampoline(ones_by_trampoline(n, traps))) == n);
+    }
+}

@@ -6,6 +6,7 @@
 #include <doctest/doctest.h>
 
 #include <trapline/traps/calls.hpp>
+#include <trapline/traps/cancel.hpp>
 #include <trapline/traps/routine.hpp>
 
 using namespace trapline;
@@ -169,4 +170,16 @@ TEST_CASE("an exception thrown after an interrupt was handled is noted where it 
     REQUIRE(routine.frame().extras);
     CHECK(routine.frame().extras->failure_began.size() == 1);
     CHECK_THROWS_AS(routine.result(), std::runtime_error);
+}
+
+TEST_CASE("the places of a chain are the user's: those within the library are left out") {
+    const auto body = []() -> Coro<void> { co_await timeout_after(Duration::max(), outer); };
+    Routine<void> routine{body()};
+    const Trap* trap = routine.start();
+    while (trap && !std::holds_alternative<traps::Yield>(*trap)) // the limit's traps come first
+        trap = routine.send();
+    REQUIRE(trap);
+    for (const std::source_location& at : routine.frame().where())
+        CHECK(std::string_view(at.file_name()).ends_with("frame_test.cpp"));
+    CHECK(routine.frame().where().size() >= 2);
 }

@@ -2,6 +2,7 @@
 // other.
 #pragma once
 
+#include <trapline/traps/async_generator.hpp>
 #include <trapline/traps/coro.hpp>
 
 namespace trapline {
@@ -13,5 +14,13 @@ Coro<int> by_transfer(int depth, bool fails = false);
 /// Awaits one of the other kind `n` times.
 Coro<long> sum_by_trampoline(int n);
 Coro<long> sum_by_transfer(int n);
+
+/// Yields 1 `n` times, after a trap each if `traps`.
+AsyncGenerator<int> ones_by_trampoline(int n, bool traps);
+AsyncGenerator<int> ones_by_transfer(int n, bool traps);
+
+/// The sum of what a generator yields.
+Coro<long> add_by_trampoline(AsyncGenerator<int> of);
+Coro<long> add_by_transfer(AsyncGenerator<int> of);
 
 } // namespace trapline

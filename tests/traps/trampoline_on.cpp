@@ -28,4 +28,19 @@ Coro<long> sum_by_trampoline(int n) {
     co_return sum;
 }
 
+AsyncGenerator<int> ones_by_trampoline(int n, bool traps) {
+    for (int i = 0; i < n; ++i) {
+        if (traps)
+            co_await yield_now();
+        co_yield 1;
+    }
+}
+
+Coro<long> add_by_trampoline(AsyncGenerator<int> of) {
+    long sum = 0;
+    while (const auto item = co_await of.next())
+        sum += *item;
+    co_return sum;
+}
+
 } // namespace trapline
