@@ -49,14 +49,32 @@ public:
     Attempt(A&& awaitable, Outcome<result>& outcome, Judge judge = {})
         : awaiter_(awaiter_of(std::forward<A>(awaitable))), outcome_(outcome), judge_(judge) {}
 
-    bool await_ready() { return awaiter_.await_ready(); }
-
-    template <class Promise>
-    auto await_suspend(std::coroutine_handle<Promise> self) {
-        return awaiter_.await_suspend(self);
+    bool await_ready() noexcept {
+        try {
+            return awaiter_.await_ready();
+        } catch (...) {
+            outcome_.set_failure(std::current_exception());
+            return true;
+        }
     }
 
-    void await_resume() {
+    template <class Promise>
+    auto await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        if constexpr (noexcept(awaiter_.await_suspend(self))) {
+            return awaiter_.await_suspend(self);
+        } else {
+            try {
+                return suspends(self);
+            } catch (...) {
+                outcome_.set_failure(std::current_exception());
+                return false; // goes on at once
+            }
+        }
+    }
+
+    void await_resume() noexcept {
+        if (outcome_.has_failure()) [[unlikely]]
+            return; // it did not come to the trap
         try {
             if constexpr (std::is_void_v<result>) {
                 awaiter_.await_resume();
@@ -74,6 +92,14 @@ public:
     }
 
 private:
+    template <class Promise>
+    bool suspends(std::coroutine_handle<Promise> self) {
+        if constexpr (std::is_void_v<decltype(awaiter_.await_suspend(self))>)
+            return awaiter_.await_suspend(self), true;
+        else
+            return awaiter_.await_suspend(self);
+    }
+
     decltype(awaiter_of(std::declval<A>())) awaiter_;
     Outcome<result>& outcome_;
     [[no_unique_address]] Judge judge_;

@@ -26,6 +26,22 @@ Coro<void> busy_until(TimePoint time) {
     while (at < time);
 }
 
+/// An awaitable that fails before it waits.
+struct Failing {
+    using trapline_awaitable = void;
+    bool when_ready;
+    bool await_ready() const {
+        if (when_ready)
+            throw std::runtime_error("no memory");
+        return false;
+    }
+    template <class Promise>
+    void await_suspend(std::coroutine_handle<Promise>) const {
+        throw std::runtime_error("no memory");
+    }
+    int await_resume() const { return 1; }
+};
+
 } // namespace
 
 TEST_CASE("P10: who is in time has his result") {
@@ -718,5 +734,21 @@ TEST_CASE("P10: a limit on an empty coroutine is refused, and none is set") {
         CHECK(refused);
         const std::string seen = co_await interrupt_of([] { return sleep(1ms); });
         CHECK(seen == "none");
+    });
+}
+
+TEST_CASE("P10: what fails before it waits fails through its limit, and leaves none behind") {
+    each_run([]() -> Coro<void> {
+        for (const bool when_ready : {true, false}) {
+            std::string said;
+            try {
+                (void)co_await timeout_after(100us, Failing{when_ready});
+            } catch (const std::runtime_error& failure) {
+                said = failure.what();
+            }
+            CHECK(said == "no memory");
+            const std::string seen = co_await interrupt_of([] { return sleep(1ms); });
+            CHECK(seen == "none");
+        }
     });
 }
