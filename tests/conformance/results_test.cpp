@@ -519,7 +519,7 @@ TEST_CASE("P6: the text shows the whole chain of awaits") {
         });
         CAPTURE(text);
         CHECK(contains(text, "at conformance.hpp:"));
-        CHECK(contains(text, "awaited at cancel.hpp:"));
+        CHECK_FALSE(contains(text, "cancel.hpp")); // the library's own
         CHECK(contains(text, "awaited at results_test.cpp:"));
     });
 }
