@@ -14,7 +14,6 @@ namespace trapline {
 
 void Kernel::adopt(TaskRecord& task) {
     ::new (task.room()) TaskControl(*this, task);
-    task.id = ++last_id_;
     task.add_reference();
     tasks_.insert(task);
     if (observer_) [[unlikely]]
@@ -24,7 +23,6 @@ void Kernel::adopt(TaskRecord& task) {
 
 inline void Kernel::retire(TaskRecord& task) noexcept {
     task.state = TaskState::terminated;
-    task.interrupt_pending = false;
     tasks_.remove(task);
     if (observer_) [[unlikely]]
         observer_->terminated(task);
@@ -35,7 +33,8 @@ inline void Kernel::retire(TaskRecord& task) noexcept {
 void Kernel::terminate(TaskRecord& task) noexcept {
     timers_.drop(control(task).limit);
     task.finish();
-    task.cancelled = task.failure && is_interrupt(task.failure);
+    if (task.failure) [[unlikely]]
+        task.cancelled = is_interrupt(task.failure);
     if (task.daemon)
         task.report_unseen_failure();
     retire(task);
@@ -116,14 +115,15 @@ inline void Kernel::run_ready() {
     ++turns_;
     if (observed && shuffler_)
         shuffle_ready();
-    TaskRecord* task = ready_.take_all();
-    do {
+    const ReadyQueue::Batch batch = ready_.take_all();
+    TaskRecord* task = batch.first;
+    while (!batch.is_last(*task)) {
         TaskRecord* next = control(*task).next;
-        if (next)
-            ReadyQueue::prefetch(*next);
+        ReadyQueue::prefetch(*next);
         run_task<observed>(*task);
         task = next;
-    } while (task);
+    }
+    run_task<observed>(*task);
 }
 
 template <bool observed>
@@ -156,12 +156,13 @@ void Kernel::observe_running(TaskRecord& task) noexcept {
 inline Kernel::Answer Kernel::answer(TaskRecord& task) noexcept {
     using namespace traps;
     const Trap& trap = task.frame.trap;
-    switch (trap.index()) {
-    case trap_index<Yield>:
+    if (trap.index() == trap_index<Yield>) [[likely]] { // no jump out of line and back
         if (may_take_interrupt(task)) [[unlikely]]
             return reply_pending(task);
         make_ready(task, Reply{});
         return Answer::later;
+    }
+    switch (trap.index()) {
     case trap_index<Sleep>:
         return sleep_until(task, later(read_clock(), std::get_if<Sleep>(&trap)->duration));
     case trap_index<SleepUntil>:
@@ -210,7 +211,7 @@ Kernel::Answer Kernel::sleep_until(TaskRecord& task, TimePoint time) noexcept {
         return Answer::later;
     }
     task.state = TaskState::blocked;
-    timers_.set(*std::construct_at(&control(task).sleep, task, false), time);
+    timers_.set(*std::construct_at(&control(task).sleep, &task), time);
     return Answer::later;
 }
 
@@ -228,10 +229,8 @@ Kernel::Answer Kernel::park(TaskRecord& task, WaitQueue& queue) noexcept {
     if (may_take_interrupt(task)) [[unlikely]]
         return reply_pending(task);
     task.state = TaskState::blocked;
-    WaitNode& node = *std::construct_at(&control(task).node);
-    node.waker = {&Kernel::wake_parked, &task};
-    node.task = &task;
-    queue.append(node);
+    const Waker waker{&Kernel::wake_parked, &task};
+    queue.append(*std::construct_at(&control(task).node, waker, &task));
     return Answer::later;
 }
 

@@ -155,7 +155,7 @@ void Kernel::timer_fired(TaskTimer& timer) noexcept {
     if (!timer.task)
         return interrupt_the_rest(true);
     TaskRecord& task = *timer.task;
-    if (timer.is_limit)
+    if (&timer == &control(task).limit)
         limit_ran_out(task, timer.time());
     else
         make_ready(task, Reply::time(now_));

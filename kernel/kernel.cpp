@@ -74,7 +74,7 @@ Kernel::~Kernel() {
 }
 
 Kernel::Counters Kernel::counters() const noexcept {
-    return {traps_, turns_, last_id_, engine_->counters()};
+    return {traps_, turns_, tasks_.last_id(), engine_->counters()};
 }
 
 // --- running -------------------------------------------------------------------------------
@@ -97,8 +97,12 @@ void Kernel::run_main(TaskRecord& main) {
 
 void Kernel::shuffle_ready() {
     shuffled_.clear();
-    for (TaskRecord* task = ready_.take_all(); task; task = control(*task).next)
+    const ReadyQueue::Batch batch = ready_.take_all();
+    for (TaskRecord* task = batch.first;; task = control(*task).next) {
         shuffled_.push_back(task);
+        if (batch.is_last(*task))
+            break;
+    }
     std::shuffle(shuffled_.begin(), shuffled_.end(), *shuffler_);
     for (TaskRecord* task : shuffled_)
         ready_.push(*task);
@@ -176,8 +180,10 @@ void Kernel::shutdown() {
     const Running running;
     std::uint64_t cancelled_up_to = 0;
     while (!tasks_.empty()) {
-        if (last_id_ != std::exchange(cancelled_up_to, last_id_)) // also what cleanup spawns
+        if (tasks_.last_id() != cancelled_up_to) { // also what cleanup spawns
+            cancelled_up_to = tasks_.last_id();
             interrupt_the_rest(false);
+        }
         if (turn_once())
             continue;
         // Parked for ever with interrupts held back, or by a join of one that is.

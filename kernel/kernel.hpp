@@ -175,7 +175,6 @@ private:
     TimePoint now_{}; ///< when the clock was last read
     std::uint64_t traps_ = 0;
     std::uint64_t turns_ = 0;
-    std::uint64_t last_id_ = 0;
     Duration shutdown_patience_;
     TaskTimer patience_; ///< set while shutdown() waits
     bool shut_down_ = false;

@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <cstdint>
 #include <new>
 
 #include "../traps/task.hpp"
@@ -14,16 +15,14 @@ class Kernel;
 
 /// A timer that belongs to a task, or, without one, to the kernel's shutdown.
 struct TaskTimer : Timer {
-    TaskTimer() noexcept : is_limit(false), task(nullptr) {}
-    TaskTimer(TaskRecord& owner, bool limit) noexcept : is_limit(limit), task(&owner) {}
+    explicit TaskTimer(TaskRecord* owner = nullptr) noexcept : task(owner) {}
 
-    bool is_limit; ///< its time limit; else its sleep
     TaskRecord* task;
 };
 
 /// The kernel's part of a task, in the room that the task's record has for it.
 struct TaskControl {
-    TaskControl(Kernel& owner, TaskRecord& task) noexcept : kernel(&owner), limit(task, true) {}
+    TaskControl(Kernel& owner, TaskRecord& task) noexcept : kernel(&owner), limit(&task) {}
     ~TaskControl() {}
 
     TaskRecord* next; ///< in the ready queue or in the inbox
@@ -66,7 +65,6 @@ public:
 
     void push(TaskRecord& task) noexcept {
         task.state = TaskState::ready;
-        control(task).next = nullptr;
         *end_ = &task;
         end_ = &control(task).next;
     }
@@ -79,10 +77,14 @@ public:
         __builtin_prefetch(hot + 64, 1);
     }
 
-    /// Empties the queue; answers its first task, or null. Each task's `next` leads on.
-    TaskRecord* take_all() noexcept {
-        end_ = &first_;
-        return std::exchange(first_, nullptr);
+    /// What was ready when a turn began. Each task's `next` leads to the one behind it.
+    struct Batch {
+        TaskRecord* first;
+        TaskRecord** end;
+        bool is_last(TaskRecord& task) const noexcept { return &control(task).next == end; }
+    };
+    Batch take_all() noexcept {
+        return {std::exchange(first_, nullptr), std::exchange(end_, &first_)};
     }
 
 private:
@@ -90,21 +92,22 @@ private:
     TaskRecord** end_ = &first_;
 };
 
-/// All tasks that have not ended, in the order in which they came.
+/// All tasks that have not ended, in the order in which they came. It numbers them.
 class TaskTable {
 public:
     bool empty() const noexcept { return newest_ == nullptr; }
-    std::size_t size() const noexcept { return size_; }
+    std::size_t size() const noexcept { return static_cast<std::size_t>(last_id_ - removed_); }
+    std::uint64_t last_id() const noexcept { return last_id_; }
     TaskRecord* newest() const noexcept { return newest_; }
     static TaskRecord* older(TaskRecord& task) noexcept { return control(task).older; }
 
     void insert(TaskRecord& task) noexcept {
+        task.id = ++last_id_;
         control(task).older = newest_;
         control(task).newer = nullptr;
         if (newest_)
             control(*newest_).newer = &task;
         newest_ = &task;
-        ++size_;
     }
 
     void remove(TaskRecord& task) noexcept {
@@ -112,12 +115,13 @@ public:
         (own.newer ? control(*own.newer).older : newest_) = own.older;
         if (own.older)
             control(*own.older).newer = own.newer;
-        --size_;
+        ++removed_;
     }
 
 private:
     TaskRecord* newest_ = nullptr;
-    std::size_t size_ = 0;
+    std::uint64_t last_id_ = 0; ///< so many have come
+    std::uint64_t removed_ = 0; ///< so many are gone
 };
 
 } // namespace trapline

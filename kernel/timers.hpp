@@ -22,7 +22,7 @@ class TimerQueue;
 /// Embedded in what it wakes; must be dropped before it is destroyed.
 class Timer {
 public:
-    Timer() = default;
+    Timer() noexcept {} // the rest is filled in when it is set
     Timer(const Timer&) = delete;
     Timer& operator=(const Timer&) = delete;
 
@@ -33,11 +33,11 @@ private:
     friend class TimerQueue;
     static constexpr std::uint8_t unset = 0xff;
 
-    TimePoint time_{};
-    Timer* previous_ = nullptr;
-    Timer* next_ = nullptr;
+    TimePoint time_;
+    Timer* previous_;
+    Timer* next_;
     std::uint8_t level_ = unset;
-    std::uint8_t slot_ = 0;
+    std::uint8_t slot_;
 };
 
 class TimerQueue {

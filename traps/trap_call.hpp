@@ -174,7 +174,7 @@ public:
 
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) const noexcept {
-        frame().innermost = self;
+        frame().asked_by(self);
     }
     decltype(auto) await_resume() const { return Call::answer(reply()); }
 };

@@ -37,6 +37,7 @@ struct Waker {
 class WaitNode {
 public:
     WaitNode() = default;
+    WaitNode(Waker how, const TaskRecord* who) noexcept : waker(how), task(who) {}
     WaitNode(const WaitNode&) = delete;
     WaitNode& operator=(const WaitNode&) = delete;
     ~WaitNode() { unlink(); }

@@ -16,6 +16,8 @@
 
 namespace bench {
 
+struct FloorRecord;
+
 /// A coroutine of the floor. Its outermost promise is its task.
 class FloorCoro {
 public:
@@ -25,6 +27,7 @@ public:
         std::int64_t answer = 0;           ///< what came of it
         promise_type* next_ready = nullptr;
         promise_type* joiner = nullptr;
+        FloorRecord* record = nullptr;
         promise_type* task = this;
         promise_type* caller = nullptr;
         std::coroutine_handle<> caller_handle;
@@ -78,6 +81,7 @@ public:
     void await_resume() const noexcept {}
 
     Handle handle() const noexcept { return handle_; }
+    Handle release() noexcept { return std::exchange(handle_, nullptr); }
 
 private:
     Handle handle_;
@@ -142,20 +146,59 @@ public:
     }
 };
 
-/// The request is a child, to be run and waited for.
+/// A task whose handle may outlive its coroutine.
+struct FloorRecord {
+    FloorTask* task;             ///< null when it has ended
+    FloorTask* joiner = nullptr; ///< who waits for that
+    int references = 2;          ///< the handle, and the loop until it has ended
+
+    static void* operator new(std::size_t bytes) {
+        return trapline::detail::FramePool::allocate(bytes);
+    }
+    static void operator delete(void* memory, std::size_t bytes) noexcept {
+        trapline::detail::FramePool::deallocate(memory, bytes);
+    }
+    void drop() noexcept {
+        if (--references == 0)
+            delete this;
+    }
+};
+
+/// The request is a record: of a new task, to be run too; of one that runs, to be waited for.
 class SpawnJoinLoop : public FloorQueue {
 public:
     [[gnu::noinline]] void run() {
         while (FloorTask* task = pop()) {
-            task->innermost.resume();
-            if (task->innermost) {
-                auto& child = *reinterpret_cast<FloorCoro*>(task->request);
-                child.handle().promise().joiner = task;
-                start(child);
-            } else if (task->joiner) {
-                task->joiner->answer = 0;
-                push(*task->joiner);
+            for (;;) {
+                task->innermost.resume();
+                if (!task->innermost) {
+                    end(*task);
+                    break;
+                }
+                auto& record = *reinterpret_cast<FloorRecord*>(task->request);
+                task->answer = 0;
+                if (!record.task)
+                    continue;
+                if (!record.task->innermost) { // not yet started
+                    record.task->record = &record;
+                    record.task->innermost = FloorCoro::Handle::from_promise(*record.task);
+                    push(*record.task);
+                    continue;
+                }
+                record.joiner = task;
+                break;
             }
+        }
+    }
+
+private:
+    void end(FloorTask& task) noexcept {
+        if (FloorRecord* record = task.record) {
+            FloorCoro::Handle::from_promise(task).destroy();
+            record->task = nullptr;
+            if (record->joiner)
+                push(*record->joiner);
+            record->drop();
         }
     }
 };

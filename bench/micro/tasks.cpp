@@ -105,8 +105,10 @@ bench::FloorCoro floor_empty() { co_return; }
 
 bench::FloorCoro floor_spawns() {
     for (int i = 0; i < joins_a_run; ++i) {
-        bench::FloorCoro child = floor_empty();
-        benchmark::DoNotOptimize(co_await bench::FloorTrap{reinterpret_cast<std::int64_t>(&child)});
+        auto* record = new bench::FloorRecord{&floor_empty().release().promise()};
+        co_await bench::FloorTrap{reinterpret_cast<std::int64_t>(record)};
+        co_await bench::FloorTrap{reinterpret_cast<std::int64_t>(record)};
+        record->drop();
     }
 }
 

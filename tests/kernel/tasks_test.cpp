@@ -39,10 +39,10 @@ std::vector<TaskRecord*> newest_first(const TaskTable& table) {
     return all;
 }
 
-std::vector<TaskRecord*> in_order(TaskRecord* first) {
-    std::vector<TaskRecord*> all;
-    for (TaskRecord* task = first; task; task = control(*task).next)
-        all.push_back(task);
+std::vector<TaskRecord*> in_order(const ReadyQueue::Batch& batch) {
+    std::vector<TaskRecord*> all{batch.first};
+    while (!batch.is_last(*all.back()))
+        all.push_back(control(*all.back()).next);
     return all;
 }
 
@@ -52,7 +52,7 @@ TEST_CASE("the ready queue is first in, first out, and makes tasks ready") {
     Tasks tasks{3};
     ReadyQueue queue;
     CHECK(queue.empty());
-    CHECK(queue.take_all() == nullptr);
+    CHECK(queue.take_all().first == nullptr);
     for (std::size_t i = 0; i < 3; ++i)
         queue.push(tasks[i]);
     CHECK(tasks[0].state == TaskState::ready);
@@ -66,11 +66,12 @@ TEST_CASE("what is pushed after the ready queue was taken waits for the next tur
     ReadyQueue queue;
     queue.push(tasks[0]);
     queue.push(tasks[1]);
-    TaskRecord* taken = queue.take_all();
-    TaskRecord* next = control(*taken).next;
-    queue.push(*taken);
+    const ReadyQueue::Batch taken = queue.take_all();
+    TaskRecord* next = control(*taken.first).next;
+    queue.push(*taken.first);
     queue.push(tasks[2]);
-    CHECK(in_order(next) == std::vector{&tasks[1]});
+    CHECK(next == &tasks[1]);
+    CHECK(taken.is_last(*next));
     CHECK(in_order(queue.take_all()) == std::vector{&tasks[0], &tasks[2]});
 }
 
