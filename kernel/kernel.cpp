@@ -161,6 +161,9 @@ void Kernel::empty_inbox() noexcept {
 void Kernel::interrupt_the_rest(bool once_more) noexcept {
     for (TaskRecord* task = tasks_.newest(); task; task = TaskTable::older(*task)) {
         if (once_more) {
+            if (task->state == TaskState::ready &&
+                task->frame.reply.interrupt == Interrupt::cancelled)
+                continue; // it was interrupted, and has not run since
             log("shutdown: still waiting for task '" + task->name() + "', in " +
                 traps::name_of(task->frame.trap));
             control(*task).cancel_sent = false;

@@ -56,7 +56,7 @@ public:
 
     bool await_ready() noexcept {
         waiter_.place_of_arrival = barrier_.parties_ - 1;
-        return barrier_.complete();
+        return ready(barrier_.complete());
     }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {

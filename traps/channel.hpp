@@ -106,7 +106,7 @@ public:
 
     bool await_ready() {
         this->offer_.accepted = exchange_.give(item_);
-        return this->offer_.accepted || exchange_.closed();
+        return this->ready(this->offer_.accepted || exchange_.closed());
     }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
@@ -130,7 +130,9 @@ class Channel<T>::Receive : public detail::OfferAwaiter<detail::Taking<T>> {
 public:
     explicit Receive(Exchange& exchange) noexcept : exchange_(exchange) {}
 
-    bool await_ready() noexcept { return exchange_.take(this->offer_.item) || exchange_.closed(); }
+    bool await_ready() noexcept {
+        return this->ready(exchange_.take(this->offer_.item) || exchange_.closed());
+    }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
         exchange_.wait_to_take(this->offer_);

@@ -35,7 +35,7 @@ public:
     class [[nodiscard]] Wait : public detail::ParkAwaiter {
     public:
         explicit Wait(Event& event) noexcept : event_(event) {}
-        bool await_ready() const noexcept { return event_.set_; }
+        bool await_ready() noexcept { return ready(event_.set_); }
         template <class Promise>
         void await_suspend(std::coroutine_handle<Promise> self) noexcept {
             park(self, event_.waiters_);

@@ -8,6 +8,23 @@ using detail::ChildState;
 using detail::GroupChild;
 using detail::GroupWait;
 
+namespace {
+
+/// What a TaskError holds; null for another exception, and for none.
+std::exception_ptr cause_of(const std::exception_ptr& failure) {
+    if (!failure)
+        return nullptr;
+    try {
+        std::rethrow_exception(failure);
+    } catch (const TaskError& error) {
+        return error.cause();
+    } catch (...) {
+        return nullptr;
+    }
+}
+
+} // namespace
+
 // --- children come and end -----------------------------------------------------------------
 
 /// Only the end of its kernel destroys a group that has children: a task that could never go on.
@@ -156,18 +173,23 @@ Coro<void> TaskGroup::leave() {
         throw take_failures();
 }
 
+bool TaskGroup::is_of_child(const std::exception_ptr& failure) const noexcept {
+    for (const GroupChild* child = first_ended_; child; child = child->ended_after) {
+        if (child->state == ChildState::failed && child->task->failure == failure)
+            return true;
+    }
+    return false;
+}
+
 /// What failed and was not taken: the body, and children, which are taken now.
 TaskGroupError TaskGroup::take_failures() {
     std::vector<std::exception_ptr> errors;
     std::string text;
+    const std::exception_ptr cause = cause_of(failure_);
     if (failure_ && failure_ == raised_) {
-        try {
-            std::rethrow_exception(failure_);
-        } catch (const TaskError& error) {
-            errors.push_back(error.cause());
-            text = std::string(": ") + error.what();
-        }
-    } else if (failure_) {
+        errors.push_back(cause);
+        text = ": " + message_of(failure_);
+    } else if (failure_ && !(cause && is_of_child(cause))) { // a joined child's comes below
         errors.push_back(failure_);
         text = ": the body ended by an exception: " + message_of(failure_);
     }

@@ -183,6 +183,7 @@ private:
     void forget(detail::GroupChild& child) noexcept;
     detail::GroupChild* winner() const noexcept;
     Task<> take(detail::GroupChild& child) noexcept;
+    bool is_of_child(const std::exception_ptr& failure) const noexcept;
     TaskGroupError take_failures();
     Coro<void> leave();
     [[noreturn]] static void raise_no_result(const char* what);

@@ -64,7 +64,7 @@ public:
 
     GroupWait(TaskGroup& group, Until until) noexcept : group_(group), until_(until) {}
 
-    bool await_ready() const noexcept { return group_.reached(until_); }
+    bool await_ready() noexcept { return ready(group_.reached(until_)); }
 
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {

@@ -76,7 +76,7 @@ private:
 class [[nodiscard]] Lock::Acquire : public detail::ParkAwaiter {
 public:
     explicit Acquire(Lock& lock) noexcept : lock_(lock) {}
-    bool await_ready() noexcept { return lock_.try_acquire(); }
+    bool await_ready() noexcept { return ready(lock_.try_acquire()); }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
         park(self, lock_.waiters_);
@@ -184,6 +184,7 @@ class [[nodiscard]] RLock::Acquire : public detail::ParkAwaiter {
 public:
     explicit Acquire(RLock& lock) noexcept : lock_(lock) {}
 
+    bool await_ready() noexcept { return ready(false); }
     template <class Promise>
     bool await_suspend(std::coroutine_handle<Promise> self) noexcept {
         const TrapFrame* asking = self.promise().frame;

@@ -211,7 +211,7 @@ public:
 
     bool await_ready() {
         this->offer_.accepted = exchange_.give(item_);
-        return this->offer_.accepted || exchange_.closed();
+        return this->ready(this->offer_.accepted || exchange_.closed());
     }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
@@ -235,7 +235,9 @@ class BasicQueue<T, Order>::Taker : public detail::OfferAwaiter<detail::Taking<T
 public:
     explicit Taker(Exchange& exchange) noexcept : exchange_(exchange) {}
 
-    bool await_ready() noexcept { return exchange_.take(this->offer_.item) || exchange_.closed(); }
+    bool await_ready() noexcept {
+        return this->ready(exchange_.take(this->offer_.item) || exchange_.closed());
+    }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
         exchange_.wait_to_take(this->offer_);
@@ -277,7 +279,7 @@ class BasicQueue<T, Order>::Join : public detail::OfferAwaiter<detail::Offer> {
 public:
     explicit Join(BasicQueue& queue) noexcept : queue_(queue) {}
 
-    bool await_ready() const noexcept { return queue_.done_ == queue_.exchange_.given(); }
+    bool await_ready() noexcept { return this->ready(queue_.done_ == queue_.exchange_.given()); }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
         queue_.joiners_.append(this->offer_);

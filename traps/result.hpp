@@ -66,7 +66,7 @@ public:
     class [[nodiscard]] Unwrap : public detail::ParkAwaiter {
     public:
         explicit Unwrap(Result& result) noexcept : result_(result) {}
-        bool await_ready() const noexcept { return result_.set_; }
+        bool await_ready() noexcept { return ready(result_.set_); }
         template <class Promise>
         void await_suspend(std::coroutine_handle<Promise> self) noexcept {
             park(self, result_.waiters_);

@@ -72,9 +72,9 @@ public:
             return true;
         };
         if (!std::apply([&](auto&... each) { return (try_one(each) || ...); }, cases_))
-            return false;
+            return ready(false);
         happened_ = at;
-        return true;
+        return ready(true);
     }
 
     template <class Promise>

@@ -59,7 +59,7 @@ private:
 class [[nodiscard]] Semaphore::Acquire : public detail::ParkAwaiter {
 public:
     explicit Acquire(Semaphore& semaphore) noexcept : semaphore_(semaphore) {}
-    bool await_ready() noexcept { return semaphore_.try_acquire(); }
+    bool await_ready() noexcept { return ready(semaphore_.try_acquire()); }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
         park(self, semaphore_.waiters_);

@@ -107,9 +107,10 @@ public:
     template <detail::Body W>
     auto with(T value, W what) const -> Coro<detail::body_result_t<W>> {
         detail::Outcome<detail::body_result_t<W>> outcome;
-        auto before = co_await Exchange{*this, std::make_shared<const T>(std::move(value))};
         auto&& body = detail::begin(what);
-        co_await detail::Attempt{std::move(body), outcome};
+        detail::Attempt attempt{std::move(body), outcome}; // first: it refuses an empty coroutine
+        auto before = co_await Exchange{*this, std::make_shared<const T>(std::move(value))};
+        co_await attempt;
         co_await Set{*this, std::move(before)};
         co_return outcome.take();
     }

@@ -28,6 +28,8 @@ private:
 
 } // namespace
 
+void detail::raise_run_twice() { throw std::logic_error("one ThreadPool::run was awaited twice"); }
+
 ThreadPool::ThreadPool(std::size_t size) : size_(size) {
     if (size == 0)
         throw std::invalid_argument("a ThreadPool needs at least one thread");

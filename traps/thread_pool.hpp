@@ -42,6 +42,9 @@ class ThreadJob;
 template <class R>
 class ThreadRun;
 
+/// Throws std::logic_error: what ThreadPool::run answered is awaited a second time.
+[[noreturn]] void raise_run_twice();
+
 /// What std::thread would call: `function` and its arguments, both moved.
 template <class F, class... Args>
 using thread_result_t = std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>;
@@ -196,12 +199,15 @@ public:
 
     bool await_ready() noexcept {
         try {
+            if (submitted_) [[unlikely]]
+                raise_run_twice();
             pool_->submit(*job_);
             submitted_ = true;
+            return false;
         } catch (...) {
             job_->outcome.set_failure(std::current_exception());
+            return ready(true);
         }
-        return !submitted_;
     }
 
     template <class Promise>

@@ -34,7 +34,12 @@ public:
     /// Only if it is full.
     Item& item() noexcept { return *next_; }
 
-    void clear() noexcept { next_ = Next{}; }
+    void clear() noexcept {
+        if constexpr (std::is_lvalue_reference_v<Y>)
+            next_ = nullptr;
+        else
+            next_.reset();
+    }
 
     /// What is in it, moved out. Leaves nothing.
     Next take() {

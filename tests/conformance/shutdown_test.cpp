@@ -227,6 +227,19 @@ TEST_CASE("P11: a task that survived a cancellation is cancelled once more") {
     });
 }
 
+TEST_CASE("P11: shutdown names nobody who has not had his turn since he was interrupted") {
+    each_engine([](KernelOptions options) {
+        std::string said;
+        options.shutdown_patience = Duration::zero();
+        options.log = [&said](std::string_view line) { said += line; };
+        run_and_shut_down(options, []() -> Coro<void> {
+            co_await spawn(sleep_forever());
+            co_await yield_now();
+        });
+        CHECK(said == "");
+    });
+}
+
 TEST_CASE("P11: shutdown does not interrupt a cleanup that a cancel has started") {
     each_engine([](const KernelOptions& options) {
         bool cleaned_up = false;

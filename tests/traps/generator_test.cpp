@@ -216,6 +216,18 @@ TEST_CASE("values that cannot be copied, references and things of no default can
     const auto plain = []() -> Generator<Plain> { co_yield Plain{7}; };
     CHECK(plain().next()->number == 7);
 
+    struct Row { // moved, not assigned
+        const int number;
+    };
+    const auto rows = []() -> Generator<Row> {
+        co_yield Row{8};
+        co_yield Row{9};
+    };
+    seen.clear();
+    for (const Row& row : rows())
+        seen.push_back(row.number);
+    CHECK(seen == Ints{8, 9});
+
     const auto converted = []() -> Generator<std::string> {
         co_yield "text";
         co_yield {'x', 'x', 'x'};

@@ -499,6 +499,17 @@ TEST_CASE("what next_result throws leaves the group as TaskGroupError") {
     });
 }
 
+TEST_CASE("a failure that leaves the body through a join is one failure") {
+    on_kernel([]() -> Coro<void> {
+        const std::string texts = co_await errors_of(task_group([](TaskGroup& g) -> Coro<void> {
+            const Task<> child = co_await g.spawn(failing(1s, "joined"));
+            co_await g.spawn(sleep_forever());
+            co_await child.join();
+        }));
+        CHECK(texts == "joined");
+    });
+}
+
 TEST_CASE("an interrupted next_done takes nothing") {
     on_kernel([]() -> Coro<void> {
         co_await task_group([](TaskGroup& group) -> Coro<void> {

@@ -6,9 +6,11 @@
 #include <string>
 
 #include <trapline/traps/barrier.hpp>
+#include <trapline/traps/channel.hpp>
 #include <trapline/traps/condition.hpp>
 #include <trapline/traps/event.hpp>
 #include <trapline/traps/lock.hpp>
+#include <trapline/traps/queue.hpp>
 #include <trapline/traps/result.hpp>
 #include <trapline/traps/semaphore.hpp>
 
@@ -84,4 +86,71 @@ TEST_CASE("while an exception is on its way it is only said") {
     CHECK(captured.text().starts_with("trapline: an Event is destroyed while task 'worker'"));
     kernel.shutdown();
     CHECK(kernel.task_count() == 0);
+}
+
+namespace {
+
+/// Interrupts `wait` and, when `let_go` has given it what it waits for, awaits it a second time.
+template <class Wait, class LetGo>
+Coro<void> await_again(Wait& wait, LetGo let_go) {
+    bool over = false;
+    const auto waits = [&]() -> Coro<void> {
+        bool interrupted = false;
+        try {
+            co_await wait;
+        } catch (const TaskCancelled&) {
+            interrupted = true;
+        }
+        CHECK(interrupted);
+        let_go();
+        co_await wait;
+        over = true;
+    };
+    Task<> task = co_await spawn(waits);
+    co_await settle();
+    co_await task.cancel();
+    CHECK(over);
+}
+
+} // namespace
+
+TEST_CASE("a wait that was interrupted can be awaited again, and knows nothing of the first time") {
+    on_kernel([]() -> Coro<void> {
+        Lock lock;
+        REQUIRE(lock.try_acquire());
+        auto locking = lock.acquire();
+        co_await await_again(locking, [&] { lock.release(); });
+        CHECK(lock.locked());
+
+        Semaphore semaphore{0};
+        auto acquiring = semaphore.acquire();
+        co_await await_again(acquiring, [&] { semaphore.release(); });
+        CHECK(semaphore.value() == 0);
+
+        Event event;
+        auto waiting = event.wait();
+        co_await await_again(waiting, [&] { event.set(); });
+
+        Result<int> result;
+        auto unwrapping = result.unwrap();
+        co_await await_again(unwrapping, [&] { result.set_value(1); });
+
+        Queue<int> queue{1};
+        auto getting = queue.next();
+        co_await await_again(getting, [&] { queue.try_put(1); });
+        CHECK(queue.empty());
+        REQUIRE(queue.try_put(1));
+        auto putting = queue.put(2);
+        co_await await_again(putting, [&] { CHECK(queue.try_get() == 1); });
+        CHECK(queue.try_get() == 2);
+
+        Channel<int> channel{1};
+        auto receiving = channel.receive();
+        co_await await_again(receiving, [&] { channel.try_send(1); });
+        CHECK_FALSE(channel.try_receive());
+
+        Task<> other = co_await spawn([] { return sleep(1s); });
+        auto joining = other.wait();
+        co_await await_again(joining, [] {});
+    });
 }

@@ -137,6 +137,29 @@ TEST_CASE("with() restores the value before, however its body ends") {
     CHECK(in_loop(body) == std::vector{1, 0, 2, 1});
 }
 
+TEST_CASE("with() sets nothing when its body cannot begin") {
+    const auto body = []() -> Coro<std::string> {
+        std::string texts;
+        try {
+            co_await number.with(1, Coro<void>{});
+        } catch (const std::logic_error& failure) {
+            texts += failure.what();
+        }
+        texts += std::to_string(co_await number.get());
+        const auto refuses = []() -> decltype(yield_now()) { throw std::runtime_error("; no "); };
+        try {
+            co_await number.with(1, refuses);
+        } catch (const std::runtime_error& failure) {
+            texts += failure.what();
+        }
+        texts += std::to_string(co_await number.get());
+        co_return texts;
+    };
+    const std::string texts = in_loop(body);
+    INFO(texts);
+    CHECK(texts.ends_with("0; no 0"));
+}
+
 TEST_CASE("an interrupt leaves with() like any exception") {
     const auto sleeper = []() -> Coro<int> {
         int seen = 0;

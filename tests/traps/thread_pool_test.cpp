@@ -327,6 +327,21 @@ TEST_CASE("a pool without threads is refused") {
     CHECK_THROWS_AS(ThreadPool{0}, std::invalid_argument);
 }
 
+TEST_CASE("a run is awaited once") {
+    std::string text;
+    run([&]() -> Coro<void> {
+        auto job = run_in_thread([] { return 5; });
+        const int first = co_await job;
+        CHECK(first == 5);
+        try {
+            (void)co_await job;
+        } catch (const std::logic_error& failure) {
+            text = failure.what();
+        }
+    });
+    CHECK(text == "one ThreadPool::run was awaited twice");
+}
+
 TEST_CASE("a run that is never awaited never runs") {
     bool ran = false;
     {
