@@ -23,7 +23,7 @@ public:
     Semaphore(const Semaphore&) = delete;
     Semaphore& operator=(const Semaphore&) = delete;
     /// Nobody may be waiting.
-    ~Semaphore() { detail::expect_nobody_waits(waiters_, "a Semaphore"); }
+    ~Semaphore() { expect_nobody_waits("a Semaphore"); }
 
     class Acquire;
     template <class S>
@@ -50,6 +50,11 @@ public:
 
     /// The number of free permits. While it is not 0 nobody waits.
     std::size_t value() const noexcept { return free_; }
+
+protected:
+    void expect_nobody_waits(const char* primitive) noexcept {
+        detail::expect_nobody_waits(waiters_, primitive);
+    }
 
 private:
     std::size_t free_;
@@ -92,6 +97,8 @@ class BoundedSemaphore : private Semaphore {
 public:
     explicit BoundedSemaphore(std::size_t permits = 1) noexcept
         : Semaphore(permits), bound_(permits) {}
+    /// Nobody may be waiting.
+    ~BoundedSemaphore() { expect_nobody_waits("a BoundedSemaphore"); }
 
     using Semaphore::acquire;
     using Semaphore::try_acquire;
