@@ -50,6 +50,7 @@ public:
     /// Nobody may be waiting.
     ~Condition() { waiters_.expect_empty("a Condition"); }
 
+    /// The lock that it is over, its own or the one that it was made with.
     Lock& lock() noexcept { return lock_; }
 
     /// As the lock's: acquires it, answered by a guard that releases it. Blocks. Interruptible.
@@ -71,6 +72,7 @@ public:
     /// need not have the lock. Never blocks.
     void notify(std::size_t n = 1) noexcept;
 
+    /// notify(), for all who wait now.
     void notify_all() noexcept { notify(static_cast<std::size_t>(-1)); }
 
 private:

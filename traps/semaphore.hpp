@@ -19,6 +19,7 @@ namespace trapline {
 
 class Semaphore {
 public:
+    /// @param permits how many are free at first
     explicit Semaphore(std::size_t permits = 1) noexcept : free_(permits) {}
     Semaphore(const Semaphore&) = delete;
     Semaphore& operator=(const Semaphore&) = delete;
@@ -95,6 +96,7 @@ inline Semaphore::Hold<Semaphore> Semaphore::hold() noexcept { return {*this, *t
 /// A semaphore that never has more free permits than it was made with.
 class BoundedSemaphore : private Semaphore {
 public:
+    /// @param permits how many there are, all of them free at first
     explicit BoundedSemaphore(std::size_t permits = 1) noexcept
         : Semaphore(permits), bound_(permits) {}
     /// Nobody may be waiting.
@@ -104,6 +106,7 @@ public:
     using Semaphore::try_acquire;
     using Semaphore::value;
 
+    /// acquire(), answered by a guard that releases the permit.
     Hold<BoundedSemaphore> hold() noexcept { return {*this, *this}; }
 
     /// As Semaphore's. Throws std::logic_error, and gives back nothing, when more than bound()
