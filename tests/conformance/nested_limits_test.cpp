@@ -42,8 +42,11 @@ public:
         }
         const TimePoint time = co_await now();
         right_ = right_ && time >= ran_out;
-        for (int i = 0; i < level; ++i)
-            late_ |= deadline(i) > std::max(ran_out, held_back_) && deadline(i) <= time;
+        TimePoint soonest = never;
+        for (int i = 0; i <= level; ++i)
+            soonest = std::min(soonest, seen_at(i));
+        for (int i = 0; i <= level; ++i)
+            late_ |= seen_at(i) > soonest && seen_at(i) <= time;
         if (passes)
             throw TimeoutCancellation{ran_out};
     }
@@ -51,9 +54,9 @@ public:
     /// What the trace must be: the soonest of those in force wins, the outer one of equals, and of
     /// those that had run out when the task could first be interrupted.
     std::string expected() const {
-        Deadlines times = deadlines_;
-        for (TimePoint& time : times)
-            time = std::max(time, held_back_);
+        Deadlines times{};
+        for (int i = 0; i < levels; ++i)
+            times[static_cast<std::size_t>(i)] = seen_at(i);
         std::string trace;
         int level = levels - 1;
         while (level >= 0) {
@@ -70,12 +73,15 @@ public:
     const std::string& trace() const noexcept { return trace_; }
     bool right() const noexcept { return right_; }
 
-    /// The machine was so busy that two limits had run out when the task came to see the first.
-    /// Then the outer one may be reported.
+    /// The machine was so busy that two limits had run out when the task came to see one. Then the
+    /// outer one may be reported.
     bool late() const noexcept { return late_; }
 
 private:
     TimePoint deadline(int level) const { return deadlines_[static_cast<std::size_t>(level)]; }
+
+    /// When the limit interrupts: not before the task can be interrupted.
+    TimePoint seen_at(int level) const { return std::max(deadline(level), held_back_); }
 
     Coro<void> body(int level) {
         if (level + 1 < levels)
@@ -166,12 +172,12 @@ public:
 
     Coro<void> run() {
         const auto grouped = [this]() -> Coro<void> {
-            group_ = co_await seen_by(task_group([this](TaskGroup& g) { return body(g); }), outer_);
+            group_ = co_await seen_by(task_group([this](TaskGroup& g) { return body(g); }));
             if (group_ == "TaskTimeout")
                 throw TaskTimeout{outer_};
             throw TimeoutCancellation{outer_};
         };
-        around_ = co_await seen_by(timeout_at(outer_, grouped), outer_);
+        around_ = co_await seen_by(timeout_at(outer_, grouped));
     }
 
     bool right() const {
@@ -182,6 +188,8 @@ public:
                child_saw_ == (in_child_ <= outer_ ? "TaskTimeout" : "TaskCancelled") &&
                child_ended_ && right_;
     }
+
+    /// As Nest's; or the child came to wait only when it was over.
     bool late() const noexcept { return late_; }
     std::string trace() const {
         return "around " + around_ + ", group " + group_ + ", in body " + in_body_saw_ +
@@ -189,8 +197,10 @@ public:
     }
 
 private:
-    /// Like interrupt_of; and the deadline must be `deadline`, if there is one.
-    Coro<std::string> seen_by(Coro<void> what, TimePoint deadline) {
+    /// Like interrupt_of, for what the limits `outer_` and `other` are around. The deadline must be
+    /// that of the sooner one.
+    Coro<std::string> seen_by(Coro<void> what, TimePoint other = never) {
+        const TimePoint deadline = std::min(outer_, other);
         std::string seen = "none";
         try {
             co_await std::move(what);
@@ -204,21 +214,21 @@ private:
             seen = "TaskCancelled";
         }
         const TimePoint time = co_await now();
-        for (const TimePoint other : {outer_, in_body_, in_child_})
-            late_ |= other > deadline && other <= time;
+        late_ |= outer_ != other && std::max(outer_, other) <= time;
         co_return seen;
     }
 
     Coro<void> body(TaskGroup& group) {
         co_await group.spawn([this] { return child(); });
-        const TimePoint soonest = std::min(outer_, in_body_);
-        in_body_saw_ = co_await seen_by(timeout_at(in_body_, sleep_forever()), soonest);
+        in_body_saw_ = co_await seen_by(timeout_at(in_body_, sleep_forever()), in_body_);
         if (in_body_saw_ == "TimeoutCancellation")
-            throw TimeoutCancellation{soonest};
+            throw TimeoutCancellation{outer_};
         co_await sleep_forever(); // the group goes on, until the limit around it runs out
     }
 
     Coro<void> child() {
+        const TimePoint time = co_await now();
+        late_ |= time >= std::min(outer_, in_child_);
         child_saw_ = co_await seen_by(timeout_at(in_child_, sleep_forever()), in_child_);
         co_await disable_cancellation(let_others_run());
         child_ended_ = true;
