@@ -339,9 +339,9 @@ std::optional<Failure> first_failure(Seed first, std::uint64_t count, Reached& r
     return first_failure(detail::play<Program>, first, count, reached);
 }
 
-/// Plays the programs; within a doctest case.
+/// Plays the programs, or one of `one_of`; within a doctest case.
 template <class Play>
-void run_each(std::string_view name, Play play) {
+void run_each(std::string_view name, Play play, std::uint64_t one_of = 1) {
     constexpr Seed apart = 1'000'000'000;
     constexpr std::uint64_t seeds = 10;
     const auto check = [&](Seed first, std::uint64_t count, Reached& reached) {
@@ -353,7 +353,7 @@ void run_each(std::string_view name, Play play) {
         return check(*seed, 1, reached);
 
     const std::uint64_t programs =
-        detail::number_of("TRAPLINE_PROGRAMS").value_or(detail::default_programs());
+        detail::number_of("TRAPLINE_PROGRAMS").value_or(detail::default_programs()) / one_of;
     const Seed fresh = (seeds + std::random_device{}() % apart) * apart;
     MESSAGE(name << ": the fresh seed is TRAPLINE_SEED=" << fresh);
     for (std::uint64_t i = 1; i < seeds; ++i)
