@@ -41,6 +41,7 @@ public:
     explicit Channel(std::size_t capacity = 0) noexcept : exchange_(capacity) {}
     Channel(const Channel&) = delete;
     Channel& operator=(const Channel&) = delete;
+    /// Nobody may be waiting.
     ~Channel() { exchange_.expect_nobody("a Channel"); }
 
     class [[nodiscard]] Send;

@@ -4,24 +4,25 @@
 
 namespace trapline {
 
-Coro<void> Condition::wait() {
-    const Lock::Holding holding = lock_.holding_;
-    lock_.release();
-    Waiter waiter;
-    waiters_.append(waiter);
-    detail::Outcome<void> outcome;
-    co_await detail::Attempt{detail::ParkOn{waiter.place}, outcome};
+Coro<void> detail::ConditionWait::wait(Condition& condition) {
+    Lock& lock = condition.lock_;
+    const Lock::Holding holding = lock.holding_;
+    lock.release();
+    Condition::Waiter waiter;
+    condition.waiters_.append(waiter);
+    Outcome<void> outcome;
+    co_await Attempt{ParkOn{waiter.place}, outcome};
     if (outcome.has_failure()) {
         waiter.unlink();
         if (waiter.notified)
-            notify();
-        if (!lock_.try_acquire()) {
+            condition.notify();
+        if (!lock.try_acquire()) {
             const bool previous = co_await SureTrap{traps::Mask{true}};
-            co_await lock_.acquire();
+            co_await lock.acquire();
             co_await SureTrap{traps::Mask{previous}};
         }
     }
-    lock_.holding_ = holding;
+    lock.holding_ = holding;
     outcome.take();
 }
 

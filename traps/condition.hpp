@@ -22,6 +22,23 @@
 
 namespace trapline {
 
+class Condition;
+
+namespace detail {
+
+/// The coroutines of a condition. What is in here is not shown where a task's awaits are listed, so
+/// that the first place is its own.
+struct ConditionWait {
+    static Coro<void> wait(Condition& condition);
+    template <class Predicate>
+    static Coro<void> wait_for(Condition& condition, Predicate predicate) {
+        while (!predicate())
+            co_await wait(condition);
+    }
+};
+
+} // namespace detail
+
 class Condition {
 public:
     /// With a lock of its own.
@@ -33,6 +50,7 @@ public:
     /// Nobody may be waiting.
     ~Condition() { waiters_.expect_empty("a Condition"); }
 
+    /// The lock that it is over, its own or the one that it was made with.
     Lock& lock() noexcept { return lock_; }
 
     /// As the lock's: acquires it, answered by a guard that releases it. Blocks. Interruptible.
@@ -41,23 +59,25 @@ public:
     /// Gives the lock back, waits for a notification, and takes the lock again. Blocks. Throws
     /// std::logic_error if the lock was not locked. Interruptible; the lock is taken again none the
     /// less, while interrupts are held back, and no notification is lost.
-    Coro<void> wait();
+    Coro<void> wait() { return detail::ConditionWait::wait(*this); }
 
     /// Waits until predicate() holds, looking at once and after each notification. Blocks, as long
     /// as it does not hold. Throws what wait() and the predicate throw; with the lock held.
     template <class Predicate>
     Coro<void> wait_for(Predicate predicate) {
-        while (!predicate())
-            co_await wait();
+        return detail::ConditionWait::wait_for(*this, std::move(predicate));
     }
 
     /// The n longest waiters go on, each when it has the lock; nobody, if nobody waits. The caller
     /// need not have the lock. Never blocks.
     void notify(std::size_t n = 1) noexcept;
 
+    /// notify(), for all who wait now.
     void notify_all() noexcept { notify(static_cast<std::size_t>(-1)); }
 
 private:
+    friend detail::ConditionWait;
+
     struct Waiter : detail::Waiter {
         bool notified = false;
     };

@@ -119,7 +119,7 @@ public:
 
     /// Joins, and takes all children. Answers their results in the order in which they were
     /// spawned. Throws as join() does, and TaskError if one was cancelled, std::logic_error if a
-    /// result is no T. Blocks. Interrupts as with join().
+    /// result is no T: then none is taken. Blocks. Interrupts as with join().
     template <class T>
         requires std::is_object_v<T>
     Coro<std::vector<T>> results();

@@ -20,6 +20,10 @@
 
 namespace trapline {
 
+namespace detail {
+struct ConditionWait;
+}
+
 class Lock {
 public:
     Lock() = default;
@@ -59,6 +63,7 @@ public:
 
 private:
     friend class Condition;
+    friend detail::ConditionWait;
 
     /// A number for each time that it was acquired, 0 for none. Condition::wait() goes on with the
     /// one it came with. So a guard knows whether the lock is still its own to release: it is not

@@ -116,6 +116,7 @@ public:
         : exchange_(capacity == 0 ? unbounded : capacity, std::move(order)) {}
     BasicQueue(const BasicQueue&) = delete;
     BasicQueue& operator=(const BasicQueue&) = delete;
+    /// Nobody may be waiting.
     ~BasicQueue() {
         exchange_.expect_nobody(Order::name);
         joiners_.expect_empty(Order::name);

@@ -19,11 +19,12 @@ namespace trapline {
 
 class Semaphore {
 public:
+    /// @param permits how many are free at first
     explicit Semaphore(std::size_t permits = 1) noexcept : free_(permits) {}
     Semaphore(const Semaphore&) = delete;
     Semaphore& operator=(const Semaphore&) = delete;
     /// Nobody may be waiting.
-    ~Semaphore() { detail::expect_nobody_waits(waiters_, "a Semaphore"); }
+    ~Semaphore() { expect_nobody_waits("a Semaphore"); }
 
     class Acquire;
     template <class S>
@@ -50,6 +51,11 @@ public:
 
     /// The number of free permits. While it is not 0 nobody waits.
     std::size_t value() const noexcept { return free_; }
+
+protected:
+    void expect_nobody_waits(const char* primitive) noexcept {
+        detail::expect_nobody_waits(waiters_, primitive);
+    }
 
 private:
     std::size_t free_;
@@ -90,13 +96,17 @@ inline Semaphore::Hold<Semaphore> Semaphore::hold() noexcept { return {*this, *t
 /// A semaphore that never has more free permits than it was made with.
 class BoundedSemaphore : private Semaphore {
 public:
+    /// @param permits how many there are, all of them free at first
     explicit BoundedSemaphore(std::size_t permits = 1) noexcept
         : Semaphore(permits), bound_(permits) {}
+    /// Nobody may be waiting.
+    ~BoundedSemaphore() { expect_nobody_waits("a BoundedSemaphore"); }
 
     using Semaphore::acquire;
     using Semaphore::try_acquire;
     using Semaphore::value;
 
+    /// acquire(), answered by a guard that releases the permit.
     Hold<BoundedSemaphore> hold() noexcept { return {*this, *this}; }
 
     /// As Semaphore's. Throws std::logic_error, and gives back nothing, when more than bound()

@@ -113,6 +113,7 @@ public:
     explicit UniversalQueue(std::size_t capacity = 0) noexcept : capacity_(capacity) {}
     UniversalQueue(const UniversalQueue&) = delete;
     UniversalQueue& operator=(const UniversalQueue&) = delete;
+    /// Nobody may be waiting, task or thread.
     ~UniversalQueue();
 
     // --- for tasks ---

@@ -11,7 +11,7 @@ GOALS = {
 
 
 def load(paths):
-    times, context = {}, None
+    times, wakeups, context = {}, {}, None
     for path in paths:
         with open(path, encoding="utf-8") as file:
             text = file.read()
@@ -21,13 +21,15 @@ def load(paths):
         context = context or result["context"]
         for run in result["benchmarks"]:
             if run["run_type"] == "iteration":
-                name = run["name"].split("/repeats:")[0]
+                name = run["name"].split("/repeats:")[0].replace("/real_time", "")
                 times.setdefault(name, []).append(1e9 / run["items_per_second"])
-    return times, context
+                if "wakeups" in run:
+                    wakeups.setdefault(name, []).append(run["wakeups"])
+    return times, wakeups, context
 
 
 def main():
-    times, context = load(sys.argv[1:])
+    times, wakeups, context = load(sys.argv[1:])
     if not times:
         sys.exit("no benchmark of that name")
     print(f"{context['num_cpus']} x {context['mhz_per_cpu']} MHz, {context['date']}")
@@ -41,7 +43,8 @@ def main():
         family, _, arguments = name.partition("/")
         if family.endswith("_floor"):
             continue
-        floor = times.get(f"{family}_floor/{arguments}" if arguments else f"{family}_floor")
+        floor_name = f"{family}_floor/{arguments}" if arguments else f"{family}_floor"
+        floor = times.get(floor_name)
         median = statistics.median(values)
         line = f"{name:34}{median:9.1f}{spread(values):>9}"
         if floor:
@@ -50,7 +53,11 @@ def main():
                      f"{min(values) / min(floor):8.2f}")
         else:
             line += " " * 35
-        print(line + f"{GOALS.get(family, ''):>8}")
+        line += f"{GOALS.get(family, ''):>8}"
+        if name in wakeups:
+            line += (f"  {statistics.median(wakeups[name]):,.0f} wake-ups,"
+                     f" floor {statistics.median(wakeups[floor_name]):,.0f}")
+        print(line)
 
 
 main()

@@ -1,9 +1,6 @@
 // P10: time limits: how they nest, what reports them, and that they leave no trace.
 #include "conformance.hpp"
 
-#include <algorithm>
-#include <array>
-#include <deque>
 #include <optional>
 
 using namespace trapline;
@@ -187,100 +184,6 @@ TEST_CASE("P10: the sooner inner limit is reported by the inner scope, and the o
                 break; // else both had run out together
         }
         CHECK(steps == "inner,outer");
-    });
-}
-
-namespace {
-
-constexpr int levels = 3;
-
-/// Three nested limits. Each level that was not interrupted from outside goes on to sleep in the
-/// scope around it; so every limit that can still run out does.
-class Nest {
-public:
-    explicit Nest(std::array<TimePoint, levels> deadlines) : deadlines_(deadlines) {}
-
-    Coro<void> run(int level = 0) {
-        const std::string name = std::to_string(level);
-        TimePoint ran_out{};
-        bool passes = false;
-        try {
-            co_await timeout_at(deadline(level), [this, level] { return body(level); });
-        } catch (const TaskTimeout& timeout) {
-            trace_ += name + " TaskTimeout, ";
-            right_ = right_ && timeout.deadline() == deadline(level);
-            ran_out = timeout.deadline();
-        } catch (const TimeoutCancellation& passing) {
-            trace_ += name + " passes, ";
-            right_ = right_ && passing.deadline() <= deadline(level);
-            ran_out = passing.deadline();
-            passes = true;
-        }
-        const TimePoint time = co_await now();
-        right_ = right_ && time >= ran_out;
-        for (int i = 0; i < level; ++i)
-            late_ |= deadline(i) > ran_out && deadline(i) <= time;
-        if (passes)
-            throw TimeoutCancellation{ran_out};
-    }
-
-    /// What the trace must be: the soonest of those in force wins, the outer one of equals.
-    std::string expected() const {
-        std::string trace;
-        int level = levels - 1;
-        while (level >= 0) {
-            const auto soonest =
-                std::min_element(deadlines_.begin(), deadlines_.begin() + level + 1);
-            const auto reports = static_cast<int>(soonest - deadlines_.begin());
-            for (; level > reports; --level)
-                trace += std::to_string(level) + " passes, ";
-            trace += std::to_string(level) + " TaskTimeout, ";
-            --level;
-        }
-        return trace;
-    }
-
-    const std::string& trace() const noexcept { return trace_; }
-    bool right() const noexcept { return right_; }
-
-    /// The machine was so busy that two limits had run out when the task came to see the first.
-    /// Then the outer one may be reported.
-    bool late() const noexcept { return late_; }
-
-private:
-    TimePoint deadline(int level) const { return deadlines_[static_cast<std::size_t>(level)]; }
-
-    Coro<void> body(int level) {
-        if (level + 1 < levels)
-            co_await run(level + 1);
-        co_await sleep(1h);
-    }
-
-    std::array<TimePoint, levels> deadlines_;
-    std::string trace_;
-    bool right_ = true;
-    bool late_ = false;
-};
-
-} // namespace
-
-TEST_CASE("P10: three limits nest in every order of expiry, and a tie goes to the outer one") {
-    each_run([]() -> Coro<void> {
-        const TimePoint start = co_await now();
-        std::deque<Nest> nests;
-        std::vector<Task<void>> tasks;
-        for (int order = 0; order < 27; ++order) {
-            const std::array waits{1 + order / 9, 1 + order / 3 % 3, 1 + order % 3};
-            nests.emplace_back(
-                std::array{start + 3ms * waits[0], start + 3ms * waits[1], start + 3ms * waits[2]});
-            tasks.push_back(co_await spawn([nest = &nests.back()] { return nest->run(); }));
-        }
-        for (const Task<void>& task : tasks)
-            co_await task.join();
-        for (const Nest& nest : nests) {
-            CHECK((nest.late() || nest.trace() == nest.expected()));
-            CHECK((nest.late() || nest.right()));
-        }
     });
 }
 

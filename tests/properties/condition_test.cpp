@@ -16,12 +16,12 @@ public:
 
     Coro<void> step(World& world) {
         switch (world.below(8)) {
-        case 0: filled_.notify_all(); break; // for nothing
-        case 1: emptied_.notify(); break;
+        case 0: filled_.notify_all(); return World::nothing(); // for nothing
+        case 1: emptied_.notify(); return World::nothing();
         case 2:
         case 3:
-        case 4: co_await put(world); break;
-        default: co_await take(world); break;
+        case 4: return put(world);
+        default: return take(world);
         }
     }
 

@@ -28,9 +28,9 @@ public:
             event_.set();
             event_.clear();
             break;
-        default: co_await wait(world); break;
+        default: return wait(world);
         }
-        co_await world.pause();
+        return world.pause();
     }
 
     std::string complaint_at_rest() const {
@@ -62,6 +62,7 @@ private:
         co_await event_.wait();
         early_ = early_ || (!was_set && sets_ == waiting.since);
         co_await world.note_result();
+        co_await world.pause();
     }
 
     Event event_;

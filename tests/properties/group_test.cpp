@@ -66,11 +66,7 @@ public:
 
     explicit Groups(World& world) noexcept : world_(world) {}
 
-    Coro<void> step(World& world) {
-        const Counted frame;
-        co_await open(0);
-        co_await world.note_result();
-    }
+    Coro<void> step(World&) { return open(0); }
 
     std::string complaint_at_rest() const { return open_ == 0 ? "" : "a group never ends"; }
     std::string complaint() const { return complaint_; }
@@ -129,6 +125,7 @@ private:
             check(round.failed == round.failures_taken && round.body_failed,
                   "a body's failure hides those of children");
         }
+        co_await world_.note_result();
     }
 
     Coro<void> body(TaskGroup& group, Round& round, int depth) {

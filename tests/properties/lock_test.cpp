@@ -19,9 +19,9 @@ public:
 
     Coro<void> step(World& world) {
         switch (world.below(5)) {
-        case 0: co_await try_it(world); break;
-        case 1: co_await by_hand(world); break;
-        default: co_await with_guard(world); break;
+        case 0: return try_it(world);
+        case 1: return by_hand(world);
+        default: return with_guard(world);
         }
     }
 
@@ -73,13 +73,12 @@ private:
         co_await world.pause();
     }
 
-    Coro<Lock::Guard> hold() {
-        const Waiting waiting{waiting_};
-        co_return co_await lock_.hold();
-    }
-
     Coro<void> with_guard(World& world) {
-        auto held = co_await hold();
+        Lock::Guard held;
+        {
+            const Waiting waiting{waiting_};
+            held = co_await lock_.hold();
+        }
         co_await use(world);
         auto moved = std::move(held);
         if (world.one_in(2)) {

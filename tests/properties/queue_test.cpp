@@ -26,22 +26,21 @@ public:
     explicit UseQueue(World& world) : queue_(world.below(4)) {}
 
     Coro<void> step(World& world) {
-        const test::Counted frame;
         switch (world.below(16)) {
-        case 0: try_put(world); break;
-        case 1: try_get(); break;
-        case 2: co_await join(world); break;
+        case 0: try_put(world); return World::nothing();
+        case 1: try_get(); return World::nothing();
+        case 2: return join(world);
         case 3:
             if (world.one_in(8))
                 queue_.close();
-            break;
+            return World::nothing();
         case 4:
         case 5:
-        case 6: co_await next(world); break;
+        case 6: return next(world);
         case 7:
         case 8:
-        case 9: co_await get(world); break;
-        default: co_await put(world); break;
+        case 9: return get(world);
+        default: return put(world);
         }
     }
 

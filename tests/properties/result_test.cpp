@@ -17,12 +17,10 @@ public:
     explicit Answer(World& world) : fails_(world.one_in(2)) {}
 
     Coro<void> step(World& world) {
-        co_await world.pause();
-        if (world.one_in(8) && !result_.is_set())
-            leave();
-        else
-            co_await ask(world);
-        co_await world.pause();
+        if (!world.one_in(8) || result_.is_set())
+            return ask(world);
+        leave();
+        return world.pause();
     }
 
     std::string complaint_at_rest() const {
@@ -59,6 +57,7 @@ private:
             wrong_ = wrong_ || !fails_ || !result_.is_set();
         }
         co_await world.note_result();
+        co_await world.pause();
     }
 
     bool fails_;

@@ -24,13 +24,13 @@ public:
 
     Coro<void> step(World& world) {
         switch (world.below(16)) {
-        case 0: give_more(); break;
+        case 0: give_more(); return World::nothing();
         case 1:
-        case 2: co_await try_it(world); break;
+        case 2: return try_it(world);
         case 3:
         case 4:
-        case 5: co_await by_hand(world); break;
-        default: co_await with_guard(world); break;
+        case 5: return by_hand(world);
+        default: return with_guard(world);
         }
     }
 
@@ -77,17 +77,16 @@ private:
     }
 
     Coro<void> with_guard(World& world) {
-        auto permit = co_await hold();
+        Guard<S> permit;
+        {
+            const Count waiting{waiting_};
+            permit = co_await semaphore_.hold();
+        }
         co_await use(world);
         if (world.one_in(2)) {
             permit.release();
             co_await world.pause();
         }
-    }
-
-    Coro<Guard<S>> hold() {
-        const Count waiting{waiting_};
-        co_return co_await semaphore_.hold();
     }
 
     Coro<void> by_hand(World& world) {

@@ -176,6 +176,18 @@ TEST_CASE(
     });
 }
 
+TEST_CASE("time limits end waiting on either side, and the channel is as before") {
+    play([]() -> Coro<void> {
+        Channel<int> channel;
+        const std::optional<bool> sent = co_await ignore_after(1s, channel.send(1));
+        CHECK_FALSE(sent);
+        CHECK_FALSE(channel.try_receive());
+        const auto received = co_await ignore_after(1s, channel.receive());
+        CHECK_FALSE(received);
+        CHECK_FALSE(channel.try_send(2));
+    });
+}
+
 TEST_CASE("items need not be copyable, and one that cannot be sent is left alone") {
     Channel<std::unique_ptr<int>> channel{1};
     auto item = std::make_unique<int>(1);
@@ -200,6 +212,25 @@ TEST_CASE("what need not wait does not trap") {
     Routine<int> routine{body(channel)};
     CHECK(routine.start() == nullptr);
     CHECK(routine.result() == 1);
+}
+
+TEST_CASE("a channel that cannot grow says so, and the item stays with its owner" *
+          doctest::skip(!detail::frames_recycled)) {
+    Channel<std::unique_ptr<int>> channel{1};
+    auto item = std::make_unique<int>(1);
+    bool refused = false;
+    {
+        const NoMemory no_memory;
+        try {
+            channel.try_send(std::move(item));
+        } catch (const std::bad_alloc&) {
+            refused = true;
+        }
+    }
+    CHECK(refused);
+    CHECK(item != nullptr);
+    CHECK(channel.size() == 0);
+    CHECK(channel.try_send(std::move(item)));
 }
 
 TEST_CASE("a rendezvous allocates nothing" * doctest::skip(!detail::frames_recycled)) {

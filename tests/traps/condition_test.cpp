@@ -221,3 +221,33 @@ TEST_CASE("a task that is destroyed while it waits leaves the lock to who has it
     CHECK(condition.lock().locked());
     condition.lock().release();
 }
+
+TEST_CASE("what a predicate throws comes out of wait_for, and the lock is held") {
+    on_kernel([]() -> Coro<void> {
+        Condition condition;
+        int looks = 0;
+        bool threw = false;
+        bool locked = false;
+        Task<> waiter = co_await spawn([&]() -> Coro<void> {
+            const auto held = co_await condition.hold();
+            try {
+                co_await condition.wait_for([&]() -> bool {
+                    if (++looks == 2)
+                        throw std::out_of_range("no such shelf");
+                    return false;
+                });
+            } catch (const std::out_of_range&) {
+                threw = true;
+                locked = static_cast<bool>(held);
+            }
+        });
+        co_await settle();
+        CHECK(looks == 1);
+        condition.notify_all();
+        co_await waiter.join();
+        CHECK(looks == 2);
+        CHECK(threw);
+        CHECK(locked);
+        CHECK(!condition.lock().locked());
+    });
+}

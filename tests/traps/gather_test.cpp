@@ -193,3 +193,60 @@ TEST_CASE("a race that the shutdown ends while its caller holds interrupts back 
     }
     CHECK(text == "task cancelled");
 }
+
+TEST_CASE("a loser of a race: its result is dropped, its failure is thrown") {
+    on_kernel([]() -> Coro<void> {
+        const auto ends_anyway = [](bool fails) -> Coro<int> {
+            try {
+                co_await sleep_forever();
+            } catch (const TaskCancelled&) {}
+            if (fails)
+                throw std::runtime_error("fell over the line");
+            co_return 2;
+        };
+        const std::variant<int, int> first = co_await race(answer_after(1s, 1), ends_anyway(false));
+        CHECK(first.index() == 0);
+        std::string text;
+        try {
+            co_await race(answer_after(1s, 1), ends_anyway(true));
+        } catch (const TaskGroupError& error) {
+            CHECK(error.errors().size() == 1);
+            text = message_of(error.errors().front());
+        }
+        CHECK(text == "fell over the line");
+    });
+}
+
+TEST_CASE("who gathers is cancelled when all of them have cleaned up") {
+    on_kernel([]() -> Coro<void> {
+        int cleaned_up = 0;
+        const auto careful = [&]() -> Coro<void> {
+            const Counted frame;
+            detail::Outcome<void> outcome;
+            co_await detail::Attempt{sleep_forever(), outcome};
+            co_await disable_cancellation(sleep(1s));
+            ++cleaned_up;
+            outcome.take();
+        };
+        for (const bool racing : {false, true}) {
+            cleaned_up = 0;
+            int seen = -1;
+            const Task<> task = co_await spawn([&]() -> Coro<void> {
+                try {
+                    if (racing)
+                        co_await race(careful, careful);
+                    else
+                        co_await gather(careful, careful);
+                } catch (const TaskCancelled&) {
+                    seen = cleaned_up;
+                    throw;
+                }
+            });
+            co_await settle();
+            const bool cancelled = co_await task.cancel();
+            CHECK(cancelled);
+            CHECK(seen == 2);
+            CHECK(Counted::alive() == 0);
+        }
+    });
+}

@@ -12,6 +12,7 @@
 #include <trapline/traps/calls.hpp>
 #include <trapline/traps/cancel.hpp>
 
+#include "../support/process.hpp"
 #include "on_kernel.hpp"
 
 using namespace trapline;
@@ -636,6 +637,68 @@ TEST_CASE("a daemon child is not waited for, and is forgotten when it ends") {
         });
         CHECK(forever.cancelled());
     });
+}
+
+TEST_CASE("who is interrupted in cancel_remaining has cancelled them none the less") {
+    on_kernel([]() -> Coro<void> {
+        std::vector<std::string> log;
+        bool in_time = true;
+        co_await task_group([&](TaskGroup& group) -> Coro<void> {
+            co_await group.spawn(careful("slow", 5s, log));
+            co_await settle();
+            in_time = co_await ignore_after(1s, group.cancel_remaining());
+            CHECK(group.running() == 1);
+            CHECK(log.empty());
+        });
+        CHECK_FALSE(in_time);
+        CHECK(log == std::vector<std::string>{"slow"});
+    });
+}
+
+TEST_CASE("results of a group of which a child was cancelled throw TaskError") {
+    on_kernel([]() -> Coro<void> {
+        std::string text;
+        co_await task_group([&](TaskGroup& group) -> Coro<void> {
+            const Task<int> gone = co_await group.spawn(answer_after(2s, 1));
+            co_await group.spawn(answer_after(1s, 2));
+            co_await settle();
+            co_await gone.cancel();
+            try {
+                co_await group.results<int>();
+            } catch (const TaskError& error) {
+                text = message_of(error.cause());
+            }
+            CHECK(group.size() == 2); // none was taken
+        });
+        CHECK(text == "task cancelled");
+    });
+}
+
+TEST_CASE("a child whose own time limit ends it has failed") {
+    on_kernel([]() -> Coro<void> {
+        std::size_t errors = 0;
+        try {
+            co_await task_group([](TaskGroup& group) -> Coro<void> {
+                co_await group.spawn([] { return timeout_after(1s, sleep_forever()); });
+                co_await group.spawn(sleep_forever());
+            });
+        } catch (const TaskGroupError& error) {
+            errors = error.errors().size();
+            CHECK(is_interrupt(error.errors().front()));
+        }
+        CHECK(errors == 1);
+    });
+}
+
+TEST_CASE("a daemon child's crash is logged, and fails nobody") {
+    const CapturedStderr log;
+    on_kernel([]() -> Coro<void> {
+        co_await task_group([](TaskGroup& group) -> Coro<void> {
+            co_await group.spawn(failing(1s, "unseen"), {.name = "helper", .daemon = true});
+            co_await group.spawn(pause(2s));
+        });
+    });
+    CHECK(log.text().starts_with("trapline: task 'helper' crashed and nobody can join it: unseen"));
 }
 
 // --- interrupts ----------------------------------------------------------------------------

@@ -148,3 +148,42 @@ TEST_CASE("an RLock is its task's own, as often as it likes, also within a time 
         CHECK(!lock.locked());
     });
 }
+
+TEST_CASE("an RLock is not lost when its waiter is cancelled in the turn of the release") {
+    on_kernel([]() -> Coro<void> {
+        for (const bool release_first : {true, false}) {
+            RLock lock;
+            bool had_it = false;
+            auto mine = co_await lock.hold();
+            Task<> waiter = co_await spawn([&]() -> Coro<void> {
+                const auto held = co_await lock.hold();
+                const auto again = co_await lock.hold();
+                had_it = lock.depth() == 2;
+                co_await sleep(1h);
+            });
+            co_await settle();
+            if (release_first)
+                mine.release();
+            (void)co_await traps::Cancel{waiter.record()};
+            if (!release_first)
+                mine.release();
+            co_await waiter.wait();
+            CHECK(had_it == release_first);
+            CHECK(!lock.locked());
+        }
+    });
+}
+
+TEST_CASE("a time limit while waiting leaves the lock to others") {
+    on_kernel([]() -> Coro<void> {
+        Lock lock;
+        auto mine = co_await lock.hold();
+        const bool got_it = co_await ignore_after(1ms, lock.acquire());
+        CHECK(!got_it);
+        Task<> other = co_await spawn([&]() -> Coro<void> { co_await lock.acquire(); });
+        co_await settle();
+        mine.release();
+        co_await other.join();
+        CHECK(lock.locked());
+    });
+}

@@ -12,6 +12,7 @@
 #include <trapline/traps/lock.hpp>
 #include <trapline/traps/queue.hpp>
 #include <trapline/traps/result.hpp>
+#include <trapline/traps/select.hpp>
 #include <trapline/traps/semaphore.hpp>
 
 #include "../support/process.hpp"
@@ -55,23 +56,90 @@ bool names_both(const std::string& text, const std::string& primitive) {
 
 } // namespace
 
-TEST_CASE("a primitive destroyed under its waiters ends the process with a word about both") {
+#ifndef NDEBUG
+TEST_CASE("an event, a result, a barrier destroyed under its waiters: a word about both, the end") {
     CHECK(names_both(destroyed_under(std::make_unique<Event>(), [](Event& e) { return e.wait(); }),
                      "an Event"));
-    CHECK(names_both(
-        destroyed_under(std::make_unique<Semaphore>(0), [](Semaphore& s) { return s.acquire(); }),
-        "a Semaphore"));
     CHECK(names_both(destroyed_under(std::make_unique<Result<int>>(),
                                      [](Result<int>& r) -> Coro<void> { co_await r.unwrap(); }),
                      "a Result"));
     CHECK(names_both(destroyed_under(std::make_unique<Barrier>(2),
                                      [](Barrier& b) -> Coro<void> { co_await b.wait(); }),
                      "a Barrier"));
+}
+
+TEST_CASE("so with semaphores, locks and conditions") {
+    CHECK(names_both(
+        destroyed_under(std::make_unique<Semaphore>(0), [](Semaphore& s) { return s.acquire(); }),
+        "a Semaphore"));
+    CHECK(names_both(destroyed_under(std::make_unique<BoundedSemaphore>(0),
+                                     [](BoundedSemaphore& s) { return s.acquire(); }),
+                     "a BoundedSemaphore"));
     auto lock = std::make_unique<Lock>();
     REQUIRE(lock->try_acquire());
     CHECK(names_both(destroyed_under(std::move(lock), [](Lock& l) { return l.acquire(); }),
                      "a Lock"));
+    CHECK(names_both(destroyed_under(std::make_unique<RLock>(),
+                                     [](RLock& l) -> Coro<void> {
+                                         Task<void> owner = co_await spawn([&l]() -> Coro<void> {
+                                             co_await l.acquire(); // and it ends with that
+                                         });
+                                         co_await owner.join();
+                                         co_await l.acquire();
+                                     }),
+                     "an RLock"));
+    CHECK(names_both(destroyed_under(std::make_unique<Condition>(),
+                                     [](Condition& c) -> Coro<void> {
+                                         co_await c.lock().acquire();
+                                         co_await c.wait();
+                                     }),
+                     "a Condition"));
+    CHECK(names_both(destroyed_under(std::make_unique<Condition>(),
+                                     [](Condition& c) -> Coro<void> {
+                                         co_await c.lock().acquire();
+                                         co_await c.wait_for([] { return false; });
+                                     }),
+                     "a Condition"));
 }
+
+TEST_CASE("so with queues and channels, on either side, and with those who join or select") {
+    CHECK(names_both(
+        destroyed_under(std::make_unique<Queue<int>>(), [](Queue<int>& q) { return q.next(); }),
+        "a Queue"));
+    CHECK(names_both(destroyed_under(std::make_unique<Queue<int>>(1),
+                                     [](Queue<int>& q) -> Coro<void> {
+                                         co_await q.put(1);
+                                         co_await q.put(2);
+                                     }),
+                     "a Queue"));
+    CHECK(names_both(destroyed_under(std::make_unique<Queue<int>>(),
+                                     [](Queue<int>& q) -> Coro<void> {
+                                         co_await q.put(1);
+                                         co_await q.join();
+                                     }),
+                     "a Queue"));
+    CHECK(names_both(destroyed_under(std::make_unique<LifoQueue<int>>(),
+                                     [](LifoQueue<int>& q) { return q.next(); }),
+                     "a LifoQueue"));
+    CHECK(names_both(destroyed_under(std::make_unique<PriorityQueue<int>>(),
+                                     [](PriorityQueue<int>& q) { return q.next(); }),
+                     "a PriorityQueue"));
+    using IntChannel = Channel<int>;
+    CHECK(names_both(
+        destroyed_under(std::make_unique<IntChannel>(), [](IntChannel& c) { return c.receive(); }),
+        "a Channel"));
+    CHECK(names_both(
+        destroyed_under(std::make_unique<IntChannel>(), [](IntChannel& c) { return c.send(1); }),
+        "a Channel"));
+    CHECK(names_both(destroyed_under(std::make_unique<IntChannel>(),
+                                     [](IntChannel& c) -> Coro<void> {
+                                         IntChannel other;
+                                         std::optional<int> got;
+                                         co_await select(other.receiving(got), c.sending(1));
+                                     }),
+                     "a Channel"));
+}
+#endif
 
 TEST_CASE("while an exception is on its way it is only said") {
     const CapturedStderr captured;

@@ -330,6 +330,44 @@ TEST_CASE("join waits until all that was put is done, and not for what is put af
     });
 }
 
+TEST_CASE("closing does not end a join: what was put is still to be done") {
+    play([]() -> Coro<void> {
+        Queue<int> queue;
+        co_await queue.put(1);
+        auto joiner = co_await spawn([&]() -> Coro<void> { co_await queue.join(); });
+        co_await let_them_wait();
+        queue.close();
+        co_await let_them_wait();
+        CHECK_FALSE(joiner.terminated());
+        CHECK(queue.try_get() == 1);
+        queue.task_done();
+        co_await joiner.join();
+    });
+}
+
+TEST_CASE("a join in the turn of the last task_done and a cancellation: both orders") {
+    play([]() -> Coro<void> {
+        for (const bool done_first : {true, false}) {
+            Queue<int> queue;
+            bool joined = false;
+            co_await queue.put(1);
+            auto joiner = co_await spawn([&]() -> Coro<void> {
+                co_await queue.join();
+                joined = true;
+            });
+            co_await let_them_wait();
+            CHECK(queue.try_get() == 1);
+            if (done_first)
+                queue.task_done();
+            (void)co_await traps::Cancel{joiner.record()};
+            if (!done_first)
+                queue.task_done();
+            co_await joiner.wait();
+            CHECK(joined == done_first);
+        }
+    });
+}
+
 TEST_CASE("a hand-over counts as a put for join") {
     Numbers got;
     play([&]() -> Coro<void> {

@@ -109,3 +109,41 @@ TEST_CASE("a reader that is interrupted leaves it to the others; one that was to
         CHECK(value == 3);
     });
 }
+
+TEST_CASE("a reader that is cancelled in the turn in which it is set: both orders") {
+    on_kernel([]() -> Coro<void> {
+        for (const bool set_first : {true, false}) {
+            Result<int> result;
+            int got = 0;
+            Task<> reader = co_await spawn([&]() -> Coro<void> { got = co_await result.unwrap(); });
+            co_await settle();
+            if (set_first)
+                result.set_value(3);
+            (void)co_await traps::Cancel{reader.record()};
+            if (!set_first)
+                result.set_value(3);
+            co_await reader.wait();
+            CHECK(got == (set_first ? 3 : 0));
+            const int later = co_await result.unwrap();
+            CHECK(later == 3);
+        }
+    });
+}
+
+TEST_CASE("a value that cannot be made is not set, and another one can be") {
+    struct Fussy {
+        explicit Fussy(int value) : number(value) {
+            if (value < 0)
+                throw std::out_of_range("negative");
+        }
+        int number;
+    };
+    on_kernel([]() -> Coro<void> {
+        Result<Fussy> result;
+        CHECK_THROWS_AS(result.set_value(-1), std::out_of_range);
+        CHECK(!result.is_set());
+        result.set_value(1);
+        const Fussy value = co_await result.unwrap();
+        CHECK(value.number == 1);
+    });
+}

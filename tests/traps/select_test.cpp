@@ -175,6 +175,24 @@ TEST_CASE("when nothing happens in time, after() does") {
     });
 }
 
+TEST_CASE("after() is held back with the interrupts, like every time limit") {
+    play([]() -> Coro<void> {
+        Channel<int> channel;
+        std::size_t place = 9;
+        auto chooser = co_await spawn(disable_cancellation([&]() -> Coro<void> {
+            std::optional<int> item;
+            place = co_await select(channel.receiving(item), after(1ms));
+            CHECK(item == 4);
+        }));
+        co_await sleep(1s);
+        CHECK_FALSE(chooser.terminated());
+        const bool sent = co_await channel.send(4);
+        CHECK(sent);
+        co_await chooser.join();
+        CHECK(place == 0);
+    });
+}
+
 TEST_CASE("after no time at all: a question, or, in front of the others, nothing else") {
     Channel<int> channel{1};
     const auto body = [](Channel<int>& c) -> Coro<std::string> {

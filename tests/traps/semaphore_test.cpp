@@ -135,3 +135,27 @@ TEST_CASE("a bounded one refuses to be released more often than it was acquired"
         CHECK(semaphore.value() == 2);
     });
 }
+
+TEST_CASE("a bounded one hands its permits over like any, also in the turn of a cancellation") {
+    on_kernel([]() -> Coro<void> {
+        for (const bool release_first : {true, false}) {
+            BoundedSemaphore semaphore{1};
+            auto permit = co_await semaphore.hold();
+            bool had_it = false;
+            Task<> waiter = co_await spawn([&]() -> Coro<void> {
+                const auto own = co_await semaphore.hold();
+                had_it = true;
+                co_await sleep(1h);
+            });
+            co_await settle();
+            if (release_first)
+                permit.release();
+            CHECK(semaphore.value() == 0);
+            (void)co_await traps::Cancel{waiter.record()};
+            permit.release();
+            co_await waiter.wait();
+            CHECK(had_it == release_first);
+            CHECK(semaphore.value() == 1);
+        }
+    });
+}

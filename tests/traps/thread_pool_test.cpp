@@ -7,12 +7,17 @@
 #include <set>
 #include <stdexcept>
 #include <string>
+#include <system_error>
+#include <thread>
 #include <vector>
+
+#include <sys/resource.h>
 
 #include <doctest/doctest.h>
 
 #include <trapline/trapline.hpp>
 
+#include "../conformance/conformance.hpp"
 #include "../kernel/manual_engine.hpp"
 #include "../support/leaks.hpp"
 
@@ -340,6 +345,38 @@ TEST_CASE("a run is awaited once") {
         }
     });
     CHECK(text == "one ThreadPool::run was awaited twice");
+}
+
+TEST_CASE("where no thread can be had at all a run says so, and the next one may be luckier") {
+    if (test::sanitized)
+        return; // its shadow memory is beyond any limit
+    const std::string complaint = test::in_child([] {
+        return run([]() -> Coro<std::string> {
+            Door door;
+            std::vector<std::jthread> others;
+            others.reserve(1000);
+            ThreadPool pool{1};
+            rlimit before{};
+            test::must(::getrlimit(RLIMIT_AS, &before), "getrlimit");
+            const rlimit none{1 << 20, before.rlim_max}; // no room for a stack
+            test::must(::setrlimit(RLIMIT_AS, &none), "setrlimit");
+            try { // those that threads before have left
+                for (;;)
+                    others.emplace_back([&door] { door.wait_open(); });
+            } catch (const std::system_error&) {}
+            bool refused = false;
+            try {
+                co_await pool.run([] { return 1; });
+            } catch (const std::system_error&) {
+                refused = true;
+            }
+            door.open();
+            test::must(::setrlimit(RLIMIT_AS, &before), "setrlimit");
+            const int luckier = co_await pool.run([] { return 2; });
+            co_return refused&& luckier == 2 ? "" : "not refused";
+        });
+    });
+    CHECK(complaint == "");
 }
 
 TEST_CASE("a run that is never awaited never runs") {

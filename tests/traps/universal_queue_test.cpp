@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <atomic>
 #include <chrono>
+#include <csignal>
 #include <memory>
 #include <random>
 #include <string>
@@ -270,6 +271,46 @@ TEST_CASE("join waits until all is done, on tasks and on threads") {
         co_await joins.join();
     });
 }
+
+TEST_CASE("closing does not end a join: what was put is still to be done") {
+    on_both([]() -> Coro<void> {
+        UniversalQueue<int> queue;
+        co_await queue.put(1);
+        const Task<void> joiner = co_await spawn([&]() -> Coro<void> { co_await queue.join(); });
+        co_await yield_now();
+        queue.close();
+        co_await yield_now();
+        co_await yield_now();
+        CHECK_FALSE(joiner.terminated());
+        CHECK(queue.try_get() == 1);
+        queue.task_done();
+        co_await joiner.join();
+    });
+}
+
+#ifndef NDEBUG
+TEST_CASE("destroying a queue that a task waits on stops the program, which says where it waits") {
+    const test::CapturedStderr errors;
+    const std::string death = test::in_child([]() -> std::string {
+        std::signal(SIGABRT, SIG_DFL); // not doctest's
+        run(
+            []() -> Coro<void> {
+                auto queue = std::make_unique<UniversalQueue<int>>();
+                const auto wait = [](UniversalQueue<int>& q) -> Coro<void> { co_await q.get(); };
+                const Task<void> getter = co_await spawn(wait(*queue));
+                co_await yield_now();
+                queue.reset();
+                co_await getter.join();
+            },
+            manual());
+        return "";
+    });
+    CHECK(death.contains("signal 6"));
+    CHECK(
+        errors.text().contains("a UniversalQueue is destroyed while a task waits on it\n    at "));
+    CHECK(errors.text().contains("universal_queue_test.cpp:"));
+}
+#endif
 
 TEST_CASE("a burst of items wakes a task that waits far less often than there are items") {
     static constexpr int items = test::sanitized ? 10'000 : 100'000;
