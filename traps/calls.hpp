@@ -123,6 +123,8 @@ inline IoCall<void> close(int fd) noexcept { return IoCall<void>{Close{fd}}; }
 
 // --- time and turns ------------------------------------------------------------------------
 
+// Each is interruptible.
+
 /// Lets the other ready tasks run first. Blocks.
 inline SureTrap<traps::Yield> yield_now() noexcept { return SureTrap{traps::Yield{}}; }
 
@@ -131,12 +133,17 @@ inline SureTrap<traps::Sleep> sleep(Duration duration) noexcept {
     return SureTrap{traps::Sleep{duration}};
 }
 
+template <FractionalDuration D>
+SureTrap<traps::Sleep> sleep(D duration) noexcept {
+    return sleep(whole(duration));
+}
+
 /// Wakes at `time`, at once if it is past; answers the time at waking. Blocks.
 inline SureTrap<traps::SleepUntil> sleep_until(TimePoint time) noexcept {
     return SureTrap{traps::SleepUntil{time}};
 }
 
-/// The kernel's time. Never blocks.
+/// The kernel's time. Never blocks, hence is not interrupted.
 inline SureTrap<traps::Clock> now() noexcept { return SureTrap{traps::Clock{}}; }
 
 } // namespace trapline

@@ -1,7 +1,7 @@
 // Time limits and masking.
 //
 //     auto n = co_await timeout_after(5s, client.recv(buffer)); // or TaskTimeout
-//     bool in_time = co_await ignore_after(1s, task.join());    // or false
+//     bool in_time = co_await ignore_after(1s, task.wait());    // or false
 //     co_await disable_cancellation([&] { return write_trailer(file); });
 //
 // `what` is a Coro<T>, a callable that returns one (it is kept alive meanwhile), or any awaitable
@@ -127,10 +127,19 @@ Coro<typename LimitedResult<ignore, R>::type> with_limit(std::variant<Duration, 
 
 } // namespace detail
 
+// What is common to the scopes below: they throw what `what` throws, std::logic_error if that is an
+// empty coroutine, and std::bad_alloc before it has begun. A cancellation passes through `what` and
+// on. So does the time limit of an outer scope, as TimeoutCancellation; a TaskTimeout that leaves
+// `what` is thrown as UncaughtTimeout by those that set a limit.
+
 /// Answers the result of `what`, or throws TaskTimeout when `limit` passes first.
 template <detail::Body W>
 auto timeout_after(Duration limit, W what) -> Coro<detail::body_result_t<W>> {
     return detail::with_limit<false>(limit, std::move(what));
+}
+template <FractionalDuration D, detail::Body W>
+auto timeout_after(D limit, W what) -> Coro<detail::body_result_t<W>> {
+    return detail::with_limit<false>(whole(limit), std::move(what));
 }
 
 /// Answers the result of `what`, or throws TaskTimeout when `deadline` comes first.
@@ -143,6 +152,10 @@ auto timeout_at(TimePoint deadline, W what) -> Coro<detail::body_result_t<W>> {
 template <detail::Body W>
 auto ignore_after(Duration limit, W what) {
     return detail::with_limit<true>(limit, std::move(what));
+}
+template <FractionalDuration D, detail::Body W>
+auto ignore_after(D limit, W what) {
+    return detail::with_limit<true>(whole(limit), std::move(what));
 }
 
 /// Answers std::optional of the result of `what` (void: whether it was in time).

@@ -9,7 +9,10 @@
 // awaitable of ours. A result of void is std::monostate, a reference is std::reference_wrapper.
 //
 // If one fails, the others are cancelled, and TaskGroupError holds every failure. If the caller is
-// interrupted, all are cancelled and waited for before the interrupt passes on.
+// interrupted, all are cancelled and waited for before the interrupt passes on, and what they have
+// got so far is dropped, in race also what those that came too late have got: to wait for one of
+// several items, take select, which takes one alone. If a stranger cancels one of gather's, the
+// others go on, and then TaskError says so.
 #pragma once
 
 #include <concepts>

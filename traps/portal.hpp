@@ -128,8 +128,8 @@ public:
     /// Runs `function(args...)`, which returns a coroutine, on the kernel of the task that serves,
     /// and answers its result or throws its exception. Function and arguments are moved there.
     /// Blocks the calling thread, also until somebody serves. Throws PortalClosed if the portal is
-    /// closed or the call is cancelled, and std::logic_error on the kernel's own thread. Any
-    /// thread.
+    /// closed or the call is cancelled, and std::logic_error on the kernel's own thread. A time
+    /// limit that nobody caught arrives as TaskTimeout, which is no std::exception. Any thread.
     template <class F, class... Args>
         requires detail::CoroFunction<std::decay_t<F>, std::decay_t<Args>...>
     auto run(F&& function, Args&&... args)

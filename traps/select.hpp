@@ -50,6 +50,10 @@ private:
 
 /// For select, see there. Counted from when the select is awaited.
 inline After after(Duration limit) noexcept { return After{limit}; }
+template <FractionalDuration D>
+After after(D limit) noexcept {
+    return After{whole(limit)};
+}
 
 namespace detail {
 

@@ -210,15 +210,17 @@ public:
     };
 
     /// Waits until the task has ended, and throws TaskError if that was by an exception. Blocks.
-    /// Any number of tasks may join. Interrupting the joiner leaves the task alone.
+    /// Any number of tasks may join. Interrupting the joiner leaves the task alone. The task
+    /// itself, and tasks of other kernels, are refused by std::system_error.
     Join join() const { return Join{get()}; }
 
-    /// Waits until the task has ended, however it did. Blocks.
+    /// Waits until the task has ended, however it did. Blocks. Interrupted and refused like join().
     Wait wait() const { return Wait{get()}; }
 
     /// Interrupts the task and waits until it has ended. Answers true if the interrupt reached it,
-    /// false if it ended first. Harmless twice. The task itself: std::system_error. Blocks. If the
-    /// one who waits is interrupted, the task is cancelled none the less.
+    /// false if it ended first. Harmless twice. The task itself, and tasks of other kernels:
+    /// std::system_error. Blocks. If the one who waits is interrupted, the task is cancelled none
+    /// the less.
     Coro<bool> cancel() const;
 
     /// For kernels and primitives.
@@ -257,7 +259,8 @@ public:
     /// Waits until the task has ended; answers its result, or throws TaskError if that was by an
     /// exception. Blocks. Any number of tasks may join: each gets a copy of the result. It is
     /// moved out on a temporary handle that is the last one, and when T cannot be copied: then a
-    /// second join throws std::logic_error.
+    /// second join throws std::logic_error. A struct that holds a container of what cannot be
+    /// copied must declare its move constructor, so that the compiler knows it cannot be either.
     Join join() const& { return Join{get(), false}; }
     Join join() && { return Join{get(), true}; }
 };
@@ -301,7 +304,7 @@ private:
 } // namespace detail
 
 /// Runs `body` as a task of its own, beside this one, which goes on at once. Never blocks.
-/// Throws std::bad_alloc when there is no memory for it.
+/// Throws std::bad_alloc when there is no memory for it, std::logic_error if it is empty.
 template <class T>
 detail::SpawnAwaiter<T> spawn(Coro<T> body, const SpawnOptions& options = {}) {
     return detail::SpawnAwaiter<T>{detail::make_task(std::move(body), options)};

@@ -14,6 +14,10 @@
 // Functions begin in the order in which they were asked for. Tasks of any number of kernels may
 // share a pool. A function that waits for another one of its own pool may wait for ever. After
 // fork() the child has none of the threads.
+//
+// The destructor blocks its thread. A pool whose functions come back to this kernel (through a
+// Portal, a UniversalQueue) must not be destroyed by a task of it while they run: keep it outside
+// of run(), or wait for them first.
 #pragma once
 
 #include <atomic>
@@ -64,7 +68,9 @@ public:
 
     /// Runs `function(args...)` on a thread of the pool; they are moved there, and destroyed there
     /// when it has returned. Answers its result, or throws its exception, or std::system_error if
-    /// no thread can be had at all. Blocks the task, not its kernel. Interrupted: see above.
+    /// no thread can be had at all. Throws std::bad_alloc, and what copying the arguments throws,
+    /// at the call; std::logic_error when awaited twice. Blocks the task, not its kernel.
+    /// Interrupted: see above.
     template <class F, class... Args>
         requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
     auto run(F&& function, Args&&... args)

@@ -8,10 +8,28 @@
 #pragma once
 
 #include <chrono>
+#include <concepts>
+#include <cstdint>
 
 namespace trapline {
 
 using Duration = std::chrono::nanoseconds;
+
+/// A duration that counts in fractions, such as 0.5s. What takes a Duration takes these, too.
+template <class D>
+concept FractionalDuration =
+    std::floating_point<typename D::rep> &&
+    std::same_as<D, std::chrono::duration<typename D::rep, typename D::period>>;
+
+/// The nearest Duration below; one that is beyond all becomes the longest there is.
+template <FractionalDuration D>
+constexpr Duration whole(D duration) noexcept {
+    const auto count = std::chrono::duration<double, Duration::period>{duration}.count();
+    if (!(count < static_cast<double>(INT64_MAX)))
+        return Duration::max();
+    return count > static_cast<double>(INT64_MIN) ? Duration{static_cast<std::int64_t>(count)}
+                                                  : Duration::min();
+}
 
 /// Tag of the kernel's clock. Has no `now()` on purpose: only a kernel can tell the time.
 struct KernelClock {

@@ -81,7 +81,7 @@ TEST_CASE("a receive and a join have their time limits, a trailer is written und
         std::array<std::byte, 8> buffer{};
         Task<> task = co_await spawn(waits_and_answers(1));
         auto n = co_await timeout_after(5s, client.recv(buffer)); // or TaskTimeout
-        bool in_time = co_await ignore_after(1s, task.join());    // or false
+        bool in_time = co_await ignore_after(1s, task.wait());    // or false
         co_await disable_cancellation([&] { return write_trailer(file); });
         co_return n == 3 && in_time;
     };

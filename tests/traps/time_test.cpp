@@ -1,5 +1,7 @@
 #include <trapline/traps/time.hpp>
 
+#include <cmath>
+
 #include <doctest/doctest.h>
 
 #include "hand_loop.hpp"
@@ -30,4 +32,19 @@ TEST_CASE("later adds, and stops at never instead of overflowing") {
     CHECK(later(TimePoint{1ns}, never - TimePoint{1ns}) == never);
     CHECK(later(TimePoint{1ns}, never - TimePoint{2ns}) < never);
     CHECK(later(TimePoint{0ns}, Duration::min()) == TimePoint::min());
+}
+
+TEST_CASE("fractions of a unit are durations, too, held at the ends of what there is") {
+    CHECK(whole(0.5s) == 500ms);
+    CHECK(whole(-0.25ms) == -250us);
+    CHECK(whole(std::chrono::duration<float>{0.5F}) == 500ms);
+    CHECK(whole(1e300 * 1h) == Duration::max());
+    CHECK(whole(-1e300 * 1h) == Duration::min());
+    CHECK(whole(std::chrono::duration<double>{std::nan("")}) == Duration::max());
+    const auto body = []() -> Coro<Duration> {
+        const TimePoint start = co_await now();
+        co_await sleep(1.5s);
+        co_return co_await now() - start;
+    };
+    CHECK(drive(body()) == 1500ms);
 }
