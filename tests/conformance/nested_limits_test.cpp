@@ -9,6 +9,89 @@
 using namespace trapline;
 using namespace trapline::test;
 
+TEST_CASE("P10: the sooner outer limit reaches the inner scope as TimeoutCancellation") {
+    each_run([]() -> Coro<void> {
+        const TimePoint outer_deadline = co_await now() + 500us;
+        std::string steps;
+        std::string outer;
+        try {
+            co_await timeout_at(outer_deadline, [&]() -> Coro<void> {
+                try {
+                    co_await timeout_after(1h, [&]() -> Coro<void> {
+                        const std::string seen = co_await interrupt_of([] { return sleep(1h); });
+                        steps += "inside " + seen + ",";
+                        throw TimeoutCancellation{outer_deadline};
+                    });
+                } catch (const TimeoutCancellation& passing) {
+                    steps += "inner TimeoutCancellation,";
+                    CHECK(passing.deadline() == outer_deadline);
+                    throw;
+                }
+            });
+        } catch (const TaskTimeout& timeout) {
+            steps += "outer TaskTimeout";
+            CHECK(timeout.deadline() == outer_deadline);
+        }
+        CHECK(steps == "inside TimeoutCancellation,inner TimeoutCancellation,outer TaskTimeout");
+    });
+}
+
+TEST_CASE("P10: the sooner inner limit is reported by the inner scope, and the outer one goes on") {
+    each_run([]() -> Coro<void> {
+        std::string steps;
+        for (const Duration lead : leads) {
+            steps.clear();
+            const TimePoint inner = co_await now() + 100us;
+            const TimePoint outer = inner + lead;
+            TimePoint seen{};
+            try {
+                co_await timeout_at(outer, [&]() -> Coro<void> {
+                    try {
+                        co_await timeout_at(inner, sleep(1h));
+                    } catch (const TaskTimeout&) {
+                        steps += "inner,";
+                    }
+                    seen = co_await now();
+                    co_await sleep(1h);
+                });
+            } catch (const TaskTimeout&) {
+                steps += "outer";
+            }
+            if (seen > inner && seen < outer)
+                break; // else both had run out together
+        }
+        CHECK(steps == "inner,outer");
+    });
+}
+
+TEST_CASE("P10: limits that have all run out while interrupts were held back: the outer reports") {
+    each_run([]() -> Coro<void> {
+        const TimePoint start = co_await now();
+        for (const bool inner_first : {false, true}) {
+            CAPTURE(inner_first);
+            const TimePoint outer = start + (inner_first ? 2us : 1us);
+            const TimePoint inner = start + (inner_first ? 1us : 2us);
+            std::string steps;
+            try {
+                co_await timeout_at(outer, [&]() -> Coro<void> {
+                    try {
+                        co_await timeout_at(inner, [&]() -> Coro<void> {
+                            co_await disable_cancellation(sleep(200us));
+                            co_await sleep(1h);
+                        });
+                    } catch (const TimeoutCancellation&) {
+                        steps += "inner passes, ";
+                        throw;
+                    }
+                });
+            } catch (const TaskTimeout&) {
+                steps += "outer";
+            }
+            CHECK(steps == "inner passes, outer");
+        }
+    });
+}
+
 namespace {
 
 constexpr int levels = 3;

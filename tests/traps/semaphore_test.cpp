@@ -5,6 +5,7 @@
 #include <utility>
 #include <vector>
 
+#include "counted_new.hpp"
 #include "on_kernel.hpp"
 
 using namespace trapline;
@@ -21,9 +22,10 @@ TEST_CASE("semaphore.hpp: a permit until the end of the scope") {
     });
 }
 
-TEST_CASE("permits that are free cost no trap") {
+TEST_CASE("permits that are free cost no trap and no allocation") {
     Kernel kernel{manual()};
     const auto main = []() -> Coro<void> {
+        const std::size_t allocations = allocation_counts().made;
         Semaphore semaphore{2};
         co_await semaphore.acquire();
         co_await semaphore.acquire();
@@ -31,6 +33,13 @@ TEST_CASE("permits that are free cost no trap") {
         semaphore.release(2);
         CHECK(semaphore.try_acquire());
         CHECK(semaphore.value() == 1);
+        BoundedSemaphore bounded{1};
+        {
+            const auto permit = co_await bounded.hold();
+            CHECK(bounded.value() == 0);
+        }
+        const bool none = allocation_counts().made == allocations;
+        CHECK(none);
     };
     kernel.run(main());
     CHECK(kernel.counters().traps == 0);
