@@ -18,6 +18,7 @@ void Kernel::adopt(TaskRecord& task) {
     tasks_.insert(task);
     if (observer_) [[unlikely]]
         observer_->created(task);
+    task.state = TaskState::ready;
     ready_.push(task);
 }
 
@@ -116,19 +117,20 @@ inline void Kernel::run_ready() {
     if (observed && shuffler_)
         shuffle_ready();
     const ReadyQueue::Batch batch = ready_.take_all();
-    TaskRecord* task = batch.first;
-    while (!batch.is_last(*task)) {
-        TaskRecord* next = control(*task).next;
-        ReadyQueue::prefetch(*next);
+    for (TaskRecord* task = batch.first;;) {
+        const bool last = batch.is_last(*task);
+        TaskRecord* next = control(*task).next; // means nothing if it is the last
+        if (!last)
+            ReadyQueue::prefetch(*next);
         run_task<observed>(*task);
+        if (last)
+            return;
         task = next;
     }
-    run_task<observed>(*task);
 }
 
 template <bool observed>
 inline void Kernel::run_task(TaskRecord& task) {
-    task.state = TaskState::running;
     if (observed && observer_)
         observe_running(task);
     for (;;) {
@@ -159,7 +161,7 @@ inline Kernel::Answer Kernel::answer(TaskRecord& task) noexcept {
     if (trap.index() == trap_index<Yield>) [[likely]] { // no jump out of line and back
         if (may_take_interrupt(task)) [[unlikely]]
             return reply_pending(task);
-        make_ready(task, Reply{});
+        run_again(task, Reply{});
         return Answer::later;
     }
     switch (trap.index()) {
@@ -207,7 +209,7 @@ Kernel::Answer Kernel::sleep_until(TaskRecord& task, TimePoint time) noexcept {
         return reply_pending(task);
     // Past; but those that are due before it, or at the same time and set earlier, wake first.
     if (time <= now_ && timers_.next() > time) {
-        make_ready(task, Reply::time(now_));
+        run_again(task, Reply::time(now_));
         return Answer::later;
     }
     task.state = TaskState::blocked;
@@ -258,7 +260,7 @@ Kernel::Answer Kernel::await_thread(TaskRecord& task, ThreadCompletion& completi
     if (outcome == ThreadCompletion::Await::waiting && !interrupted)
         return Answer::later;
     --awaited_;
-    task.state = TaskState::running;
+    task.state = TaskState::ready;
     if (interrupted) [[unlikely]]
         return reply_pending(task);
     const bool taken = outcome == ThreadCompletion::Await::taken;

@@ -118,7 +118,7 @@ Kernel::Answer Kernel::launch_closing(TaskRecord& task) noexcept {
 [[gnu::noinline]] void Kernel::close_now(Operation& closer) noexcept {
     --awaited_; // launch() counts it again
     if (launch_closing(*closer.task) == Answer::now)
-        ready_.push(*closer.task);
+        make_ready(*closer.task, closer.task->frame.reply);
 }
 
 void Kernel::complete(Operation& operation) noexcept {

@@ -116,6 +116,7 @@ private:
     void abandon(TaskRecord& task) noexcept;
     [[gnu::always_inline]] void retire(TaskRecord& task) noexcept;
     void make_ready(TaskRecord& task, Reply reply) noexcept;
+    void run_again(TaskRecord& task, Reply reply) noexcept;
     static bool is_parked(const TaskRecord& task) noexcept;
     static bool is_asleep(const TaskRecord& task) noexcept;
     static void wake_parked(void* task) noexcept;
@@ -191,6 +192,12 @@ private:
 // --- what nearly every trap passes through -------------------------------------------------
 
 inline void Kernel::make_ready(TaskRecord& task, Reply reply) noexcept {
+    task.state = TaskState::ready;
+    run_again(task, reply);
+}
+
+/// For one that is ready all the time.
+inline void Kernel::run_again(TaskRecord& task, Reply reply) noexcept {
     task.frame.reply = reply;
     ready_.push(task);
 }

@@ -61,7 +61,9 @@ struct KernelOptions {
     /// left in the log and interrupts them once more. And again, until all have ended.
     Duration shutdown_patience = std::chrono::seconds{5};
 
-    /// Where the kernel's own few messages go, one line each; stderr by default.
+    /// Where the kernel's own few messages go, one line each; stderr by default. Crashes that
+    /// nobody can be told of are logged when a task's last handle goes, which may outlive the
+    /// kernel: those always go to stderr.
     std::function<void(std::string_view)> log{};
 };
 

@@ -58,13 +58,12 @@ inline TaskControl& control(TaskRecord& task) noexcept {
     return *std::launder(static_cast<TaskControl*>(task.room()));
 }
 
-/// Tasks that are ready, first in, first out. `TaskRecord::state` says whether a task is in here.
+/// Tasks that are ready and do not run, first in, first out.
 class ReadyQueue {
 public:
     bool empty() const noexcept { return first_ == nullptr; }
 
     void push(TaskRecord& task) noexcept {
-        task.state = TaskState::ready;
         *end_ = &task;
         end_ = &control(task).next;
     }

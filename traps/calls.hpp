@@ -74,7 +74,8 @@ inline IoCall<int> accept(int fd, sockaddr* address = nullptr,
 inline IoCall<void> connect(int fd, const sockaddr* address, socklen_t length) noexcept {
     return IoCall<void>{Connect{fd, address, length}};
 }
-/// Answers the bytes received, 0 at the end of the stream.
+/// Answers the bytes received, 0 at the end of the stream. With MSG_WAITALL a short count does not
+/// tell whether the stream has ended or broken: that is in the reply alone.
 inline IoCall<std::size_t> recv(int fd, std::span<std::byte> buffer, int flags = 0) noexcept {
     return IoCall<std::size_t>{Recv{fd, flags, buffer.data(), buffer.size()}};
 }

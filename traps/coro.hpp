@@ -15,6 +15,9 @@
 // library. Somebody else's awaitable would resume the coroutine behind the kernel's back, so it
 // is refused at compile time.
 //
+// Awaits go as deep as memory does; but a chain that is destroyed before its end is destroyed
+// recursively, and takes stack for each coroutine.
+//
 // Take parameters by value in everything that is spawned: a reference is dead before the body
 // starts. `co_await` cannot stand in a destructor or a catch block: note in there what is to be
 // done, and await it afterwards.
@@ -24,6 +27,7 @@
 #error "g++ below 13 destroys temporaries twice in co_await expressions: take g++ 13 or clang 16"
 #endif
 
+#include <concepts>
 #include <coroutine>
 #include <cstddef>
 #include <exception>
@@ -93,6 +97,11 @@ struct PromiseBase {
         const T& trap, std::source_location at = std::source_location::current()) noexcept {
         where = at;
         return {*frame, TrapCall<T>{trap}};
+    }
+
+    template <class T>
+    static void await_transform(Coro<T>&) {
+        static_assert(!std::same_as<T, T>, "a Coro is awaited once: co_await std::move(coro)");
     }
 
     /// Notes where the exception that is being handled began, once for each.

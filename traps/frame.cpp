@@ -18,8 +18,19 @@ namespace {
 
 /// Within the library: who keeps a callable alive, or a time limit's scope. No news to a user.
 bool is_inner(const std::source_location& at) {
+    // "result name<template arguments>(arguments)": neither the result nor the template arguments
+    // of a user's function say whose it is.
     const std::string_view function = at.function_name();
-    return function.substr(0, function.find('(')).contains("trapline::detail::");
+    std::size_t name = 0;
+    int depth = 0;
+    for (std::size_t i = 0; i < function.size(); ++i) {
+        depth += (function[i] == '<') - (function[i] == '>');
+        if (depth == 0 && function[i] == ' ')
+            name = i + 1;
+        if (depth == 0 && function[i] == '(')
+            break;
+    }
+    return function.substr(name).starts_with("trapline::detail::");
 }
 
 AwaitChain chain_from(const detail::PromiseBase* promise) {

@@ -9,7 +9,6 @@ const char* name_of(TaskState state) noexcept {
     switch (state) {
     case TaskState::created: return "created";
     case TaskState::ready: return "ready";
-    case TaskState::running: return "running";
     case TaskState::blocked: return "blocked";
     case TaskState::terminated: return "terminated";
     }

@@ -2,7 +2,6 @@
 // alone; whoever writes a kernel finds in here what to run and where to keep his own things.
 //
 //     void run(TaskRecord& task) {
-//         task.state = TaskState::running;
 //         task.frame.resume();
 //         if (!task.frame.ended())
 //             return answer(task);
@@ -28,7 +27,13 @@
 
 namespace trapline {
 
-enum class TaskState : std::uint8_t { created, ready, running, blocked, terminated };
+/// As in Linux, who runs and who could are not told apart: it is who asks that runs.
+enum class TaskState : std::uint8_t {
+    created,    ///< not spawned yet
+    ready,      ///< it runs, or its turn will come
+    blocked,    ///< its trap is not answered yet
+    terminated, ///< its coroutine has ended
+};
 
 const char* name_of(TaskState state) noexcept;
 

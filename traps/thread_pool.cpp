@@ -45,8 +45,22 @@ ThreadPool::~ThreadPool() {
         thread.join();
 }
 
+Coro<void> ThreadPool::close() {
+    bool all_ended = false;
+    {
+        const std::scoped_lock lock{mutex_};
+        ending_ = true;
+        all_ended = alive_ == 0;
+    }
+    work_.notify_all();
+    if (!all_ended)
+        (co_await traps::AwaitThread{&ended_}).value();
+}
+
 void ThreadPool::submit(detail::ThreadJob& job) {
     const std::scoped_lock lock{mutex_};
+    if (ending_)
+        throw std::logic_error("ThreadPool::run of a pool that was closed");
     if (queued_ >= idle_ && threads_.size() < size_)
         start_thread();
     job.share();
@@ -65,6 +79,7 @@ void ThreadPool::start_thread() {
         threads_.reserve(threads_.size() + 1);
         const SignalsBlocked blocked;
         threads_.emplace_back([this] { work(); });
+        ++alive_;
     } catch (...) {
         if (threads_.empty())
             throw;
@@ -94,7 +109,7 @@ void ThreadPool::work() noexcept {
         work_.wait(lock, [this] { return first_ || ending_; });
         --idle_;
         if (!first_)
-            return;
+            break;
         detail::ThreadJob& job = *first_;
         unlink(job);
         lock.unlock();
@@ -103,6 +118,8 @@ void ThreadPool::work() noexcept {
         job.drop();
         lock.lock();
     }
+    if (--alive_ == 0)
+        ended_.complete();
 }
 
 ThreadPool& detail::shared_thread_pool() {

@@ -15,9 +15,8 @@
 // share a pool. A function that waits for another one of its own pool may wait for ever. After
 // fork() the child has none of the threads.
 //
-// The destructor blocks its thread. A pool whose functions come back to this kernel (through a
-// Portal, a UniversalQueue) must not be destroyed by a task of it while they run: keep it outside
-// of run(), or wait for them first.
+// The destructor blocks its thread. If functions of the pool come back to this kernel (through a
+// Portal, a UniversalQueue), a task of it must not wait for them so: await close() before.
 #pragma once
 
 #include <atomic>
@@ -34,6 +33,7 @@
 #include <utility>
 #include <vector>
 
+#include "coro.hpp"
 #include "outcome.hpp"
 #include "thread.hpp"
 #include "trap_call.hpp"
@@ -76,6 +76,12 @@ public:
     auto run(F&& function, Args&&... args)
         -> detail::ThreadRun<detail::thread_result_t<F, Args...>>;
 
+    /// What the destructor waits for, without blocking the kernel: functions that tasks wait for
+    /// are run, those that run end, and the threads with them. Nothing more is taken: run() throws
+    /// std::logic_error. Blocks. Interrupted: the pool goes on ending, and close() can be awaited
+    /// again. Harmless twice; two at the same time: std::system_error.
+    Coro<void> close();
+
     /// How many threads it has at most.
     std::size_t size() const noexcept { return size_; }
 
@@ -97,7 +103,9 @@ private:
     std::size_t queued_ = 0;
     std::size_t idle_ = 0; ///< threads that wait for work
     bool ending_ = false;
+    std::size_t alive_ = 0; ///< threads that have not ended
     std::vector<std::thread> threads_;
+    ThreadCompletion ended_; ///< completed by the last of them
 };
 
 /// How many functions of run_in_thread run at the same time, in the whole process; more wait.

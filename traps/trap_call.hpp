@@ -39,8 +39,10 @@ protected:
         frame_ = &frame;
     }
 
-    ReplyAwaiter() = default;
+    ReplyAwaiter() noexcept {}
     explicit ReplyAwaiter(TrapFrame& frame) noexcept : frame_(&frame) {}
+    ReplyAwaiter(const ReplyAwaiter&) noexcept {} // before it is awaited there is nothing to copy
+    ReplyAwaiter& operator=(const ReplyAwaiter&) noexcept { return *this; }
 
     /// The reply; an interrupt is thrown.
     const Reply& reply() const {
@@ -55,14 +57,14 @@ protected:
         return now;
     }
 
-    /// Whether the trap was yielded: not if await_ready() spared it.
+    /// Whether the trap was yielded, and not spared by ready().
     bool asked() const noexcept { return frame_ != nullptr; }
 
     /// The frame that the trap was yielded to. Only if it was.
     TrapFrame& frame() const noexcept { return *frame_; }
 
 private:
-    TrapFrame* frame_ = nullptr;
+    TrapFrame* frame_; ///< from await_suspend on, or ready()
 };
 
 /// Yields the trap T, and hands its reply to whoever derives from it.

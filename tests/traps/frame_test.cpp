@@ -57,6 +57,22 @@ Coro<int> asks_the_time_twice() {
 
 } // namespace
 
+namespace {
+
+template <class T>
+Coro<void> waits() {
+    const auto inner = []() -> Coro<void> { co_await yield_now(); };
+    co_await inner();
+}
+
+} // namespace
+
+TEST_CASE("where a user's function waits is shown, whatever it is made of") {
+    Routine<void> routine{waits<detail::Outcome<int>>()};
+    routine.start();
+    CHECK(routine.frame().where().size() == 2);
+}
+
 TEST_CASE("a driver gives a coroutine its frame, and answers there what it asks, to the end") {
     const auto work = asks_the_time_twice;
     TimePoint time{};

@@ -87,7 +87,6 @@ private:
         first_ = control(task).next;
         if (!first_)
             last_ = nullptr;
-        task.state = TaskState::running;
         do {
             task.frame.resume();
             if (task.frame.ended())

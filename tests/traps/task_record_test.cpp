@@ -29,7 +29,6 @@ public:
 
 private:
     void run(TaskRecord& task) {
-        task.state = TaskState::running;
         task.frame.resume();
         if (!task.frame.ended())
             return answer(task);

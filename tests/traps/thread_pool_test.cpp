@@ -332,6 +332,57 @@ TEST_CASE("a pool without threads is refused") {
     CHECK_THROWS_AS(ThreadPool{0}, std::invalid_argument);
 }
 
+TEST_CASE("close() waits for what runs, while the kernel goes on") {
+    run([]() -> Coro<void> {
+        Portal portal;
+        Task<> serving = co_await spawn(portal.serve());
+        ThreadPool pool{2};
+        co_await pool.close(); // nothing was begun
+        ThreadPool other{2};
+        std::atomic<bool> inside = false;
+        int answered = 0;
+        Task<> asking = co_await spawn([&]() -> Coro<void> {
+            answered = co_await other.run([&] {
+                inside = true;
+                return portal.run([]() -> Coro<int> { // on the kernel of those who wait
+                    co_await sleep(1ms);
+                    co_return 7;
+                });
+            });
+        });
+        while (!inside)
+            co_await sleep(100us);
+        co_await other.close();
+        co_await asking.join();
+        CHECK(answered == 7);
+        std::string refused;
+        try {
+            co_await other.run([] {});
+        } catch (const std::logic_error& failure) {
+            refused = failure.what();
+        }
+        CHECK(refused == "ThreadPool::run of a pool that was closed");
+        co_await other.close(); // harmless
+        portal.close();
+        co_await serving.join();
+    });
+}
+
+TEST_CASE("close() that was interrupted can be awaited again") {
+    run([]() -> Coro<void> {
+        ThreadPool pool{1};
+        Door door;
+        Task<> waits =
+            co_await spawn([&]() -> Coro<void> { co_await pool.run([&] { door.wait_open(); }); });
+        co_await yield_now();
+        const bool early = co_await ignore_after(1ms, pool.close());
+        CHECK_FALSE(early);
+        door.open();
+        co_await pool.close();
+        co_await waits.join();
+    });
+}
+
 TEST_CASE("a run is awaited once") {
     std::string text;
     run([&]() -> Coro<void> {
