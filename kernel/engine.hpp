@@ -49,6 +49,8 @@ struct DescriptorLink {
 
 /// An I/O operation under way. The kernel owns it; it does not move while it is in flight.
 struct Operation {
+    Operation() noexcept {}
+
     const traps::IoRequest* request = nullptr; ///< stays where it is while this is in flight
 
     // What comes of it; the engine fills this in.
@@ -71,7 +73,9 @@ struct Operation {
 
     // Written where they are needed; receiving and sending never touch them.
     DescriptorLink links[2]; ///< the kernel's
-    TimePoint retry_at;      ///< the engine's
+    union {
+        TimePoint retry_at; ///< the engine's; in a union, or it would be cleared
+    };
 
     bool ended_by_cancel() const noexcept;
 };
