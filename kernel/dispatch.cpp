@@ -253,7 +253,7 @@ Kernel::Answer Kernel::await_thread(TaskRecord& task, ThreadCompletion& completi
     // Blocked before the other thread can see it: it may complete at any moment from here.
     task.state = TaskState::blocked;
     ++awaited_;
-    const auto outcome = completion.await({&Kernel::wake_from_thread, &task});
+    const auto outcome = completion.await({&Kernel::wake_from_thread, &task}, &task);
     // Whoever is interrupted on arrival waits first and then gives up: so the thread can see it.
     const bool interrupted = outcome == ThreadCompletion::Await::waiting &&
                              may_take_interrupt(task) && completion.forget();

@@ -11,26 +11,20 @@
 
 namespace trapline::detail {
 
-namespace {
-
-std::string name_of_waiter(const WaitNode& node) {
-    if (!node.task)
-        return "somebody";
-    std::string text = "task '" + node.task->name() + "'";
-    const AwaitChain where = node.task->frame.where();
+std::string describe_waiter(const TaskRecord& task) {
+    std::string text = "task '" + task.name() + "'";
+    const AwaitChain where = task.frame.where();
     if (!where.empty())
         text += ", at " + describe(where.front()) + ",";
     return text;
 }
 
-} // namespace
-
 void report_deserted(WaitQueue& queue, const char* primitive) noexcept {
     while (WaitNode* node = queue.first()) {
         try {
+            const std::string waiter = node->task ? describe_waiter(*node->task) : "somebody";
             const std::string text = std::string{"trapline: "} + primitive +
-                                     " is destroyed while " + name_of_waiter(*node) +
-                                     " waits on it\n";
+                                     " is destroyed while " + waiter + " waits on it\n";
             std::fputs(text.c_str(), stderr);
         } catch (const std::bad_alloc&) {
             std::fputs("trapline: a primitive is destroyed while a task waits on it\n", stderr);

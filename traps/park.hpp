@@ -4,6 +4,7 @@
 
 #include <coroutine>
 #include <cstddef>
+#include <string>
 
 #include "trap_call.hpp"
 #include "wait_queue.hpp"
@@ -44,6 +45,9 @@ private:
 /// are; then lets them go without being woken. Where asserts are on the process ends there, unless
 /// an exception is on its way.
 void report_deserted(WaitQueue& queue, const char* primitive) noexcept;
+
+/// A waiting task in a message: its name, and where it is.
+std::string describe_waiter(const TaskRecord& task);
 
 /// For destructors.
 inline void expect_nobody_waits(WaitQueue& queue, const char* primitive) noexcept {

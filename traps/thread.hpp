@@ -63,7 +63,7 @@ public:
 
     /// For kernels: asks to be told, by a waker that may be called on any thread. One at a time:
     /// `taken` if somebody else waits. `completed` if it is already, then nobody calls.
-    Await await(Waker waker) noexcept {
+    Await await(Waker waker, const TaskRecord* task = nullptr) noexcept {
         State state = state_.load(std::memory_order_acquire);
         do {
             if (state == State::completed)
@@ -72,11 +72,15 @@ public:
                 return Await::taken;
         } while (!state_.compare_exchange_weak(state, State::claimed, std::memory_order_acquire));
         waker_ = waker;
+        task_ = task;
         state = State::claimed;
         const bool waiting =
             state_.compare_exchange_strong(state, State::awaited, std::memory_order_acq_rel);
         return waiting ? Await::waiting : Await::completed;
     }
+
+    /// Who waits, if it is a task; for messages, only while somebody waits.
+    const TaskRecord* task() const noexcept { return task_; }
 
     /// For kernels: asks no more, because the task is being interrupted. False if the waker is
     /// being called or was.
@@ -91,6 +95,7 @@ private:
     std::atomic<State> state_ = State::pending;
     std::int64_t value_ = 0;
     Waker waker_;
+    const TaskRecord* task_ = nullptr;
 };
 
 } // namespace trapline

@@ -2,18 +2,16 @@
 
 #include <cstdio>
 #include <cstdlib>
+#include <string>
 
-#include "exceptions.hpp"
+#include "park.hpp"
 
 namespace trapline::detail {
 
-void abort_destroyed_universal(const TrapFrame* waiting) noexcept {
-    std::fprintf(stderr, "trapline: a UniversalQueue is destroyed while a %s waits on it\n",
-                 waiting ? "task" : "thread");
-    if (waiting) {
-        for (const std::source_location& at : waiting->where())
-            std::fprintf(stderr, "    at %s\n", describe(at).c_str());
-    }
+void abort_destroyed_universal(const TaskRecord* waiting) noexcept {
+    const std::string waiter = waiting ? describe_waiter(*waiting) : "a thread";
+    std::fprintf(stderr, "trapline: a UniversalQueue is destroyed while %s waits on it\n",
+                 waiter.c_str());
     std::abort();
 }
 

@@ -23,7 +23,7 @@
 // Everything may be called on any thread. "Never blocks" means: no longer than it takes others to
 // move an item. An item must be movable without throwing. The queue must outlive all calls, also
 // those that are about to return. To destroy it while somebody waits stops the program in debug
-// builds, with a message that says where.
+// builds, with a message that names both.
 #pragma once
 
 #include <coroutine>
@@ -56,7 +56,6 @@ struct UniversalWaiter {
 
     std::optional<T> item; ///< a get's once it has one; a put's until it is put
     ThreadCompletion done;
-    const TrapFrame* frame = nullptr; ///< null: a thread
 
     bool queued = false;
     UniversalWaiter* previous;
@@ -94,8 +93,8 @@ private:
     UniversalWaiter<T>* last_ = nullptr;
 };
 
-/// Ends the program: `primitive` is destroyed while a task, or (null) a thread, waits on it.
-[[noreturn]] void abort_destroyed_universal(const TrapFrame* waiting) noexcept;
+/// Ends the program: a queue is destroyed while a task, or (null) a thread, waits on it.
+[[noreturn]] void abort_destroyed_universal(const TaskRecord* waiting) noexcept;
 
 } // namespace detail
 

@@ -14,7 +14,7 @@ UniversalQueue<T>::~UniversalQueue() {
     const std::scoped_lock lock{mutex_};
     for (const Line* line : {&putters_, &getters_, &joiners_}) {
         if (line->first()) [[unlikely]]
-            detail::abort_destroyed_universal(line->first()->frame);
+            detail::abort_destroyed_universal(line->first()->done.task());
     }
 #endif
 }
@@ -158,7 +158,6 @@ public:
 
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
-        waiter_.frame = self.promise().frame;
         this->template yield<traps::AwaitThread>(self, &waiter_.done);
     }
 
