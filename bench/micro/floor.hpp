@@ -1,7 +1,7 @@
 // The floor: what the same work costs in a loop written by hand for it alone. A coroutine leaves
 // its one hard-wired request in its task; the loop does it and leaves a number as the answer. No
-// variant, no errors, no task record, no cancellation, no observer: nobody would ship it, and
-// nothing that keeps a promise can be much faster.
+// variant, no errors, no results, no cancellation, no observer: nobody would ship it, and nothing
+// that keeps a promise can be much faster.
 #pragma once
 
 #include <coroutine>
