@@ -151,9 +151,11 @@ private:
 
 UringEngine::UringEngine(const UringOptions& options) : reaped_max_(options.reaped_max) {
     features_ = make_ring(ring_, options);
+    ring_comes();
     wake_fd_ = eventfd(0, EFD_CLOEXEC);
     if (wake_fd_ < 0) {
         const int error = errno;
+        ring_goes();
         io_uring_queue_exit(&ring_);
         throw std::system_error(error, std::system_category(), "eventfd of the io_uring engine");
     }
@@ -181,6 +183,7 @@ UringEngine::~UringEngine() {
             io_uring_cq_advance(&ring_, count);
         }
     }
+    ring_goes();
     io_uring_queue_exit(&ring_);
     close(wake_fd_);
 }

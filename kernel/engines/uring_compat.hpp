@@ -4,6 +4,34 @@
 
 #include <liburing.h>
 
+#if defined(__SANITIZE_THREAD__)
+#define TRAPLINE_THREAD_SANITIZER
+#elif defined(__has_feature)
+#if __has_feature(thread_sanitizer)
+#define TRAPLINE_THREAD_SANITIZER
+#endif
+#endif
+
+// liburing maps and unmaps by system calls of its own, of which ThreadSanitizer knows nothing: it
+// takes a ring that lies where another thread's has been for the same memory. So it is told that
+// the one was gone before the other came.
+#ifdef TRAPLINE_THREAD_SANITIZER
+extern "C" {
+void __tsan_acquire(void* address);
+void __tsan_release(void* address);
+}
+namespace trapline {
+inline char ring_memory;
+inline void ring_comes() noexcept { __tsan_acquire(&ring_memory); }
+inline void ring_goes() noexcept { __tsan_release(&ring_memory); }
+} // namespace trapline
+#else
+namespace trapline {
+inline void ring_comes() noexcept {}
+inline void ring_goes() noexcept {}
+} // namespace trapline
+#endif
+
 #ifndef IORING_ENTER_ABS_TIMER
 #define IORING_ENTER_ABS_TIMER (1U << 5) // Linux 6.12: the wait's timeout is a time of day
 #endif

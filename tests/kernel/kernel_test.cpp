@@ -623,3 +623,13 @@ TEST_CASE("without memory spawn throws where it was called, and all goes on" *
         CHECK(refused);
     }
 }
+
+TEST_CASE("kernels come and go on several threads at once") {
+    // Their rings are mapped where those of other threads have been a moment before.
+    std::vector<std::jthread> threads;
+    for (int i = 0; i < 4; ++i)
+        threads.emplace_back([] {
+            for (int j = 0; j < 25; ++j)
+                run([]() -> Coro<void> { (void)co_await traps::nop(); });
+        });
+}
