@@ -124,7 +124,7 @@ inline IoCall<void> close(int fd) noexcept { return IoCall<void>{Close{fd}}; }
 
 // --- time and turns ------------------------------------------------------------------------
 
-// Each is interruptible.
+// All but now() are interruptible.
 
 /// Lets the other ready tasks run first. Blocks.
 inline SureTrap<traps::Yield> yield_now() noexcept { return SureTrap{traps::Yield{}}; }
@@ -134,6 +134,7 @@ inline SureTrap<traps::Sleep> sleep(Duration duration) noexcept {
     return SureTrap{traps::Sleep{duration}};
 }
 
+/// The same for fractions, as in 0.5s.
 template <FractionalDuration D>
 SureTrap<traps::Sleep> sleep(D duration) noexcept {
     return sleep(whole(duration));
@@ -144,7 +145,7 @@ inline SureTrap<traps::SleepUntil> sleep_until(TimePoint time) noexcept {
     return SureTrap{traps::SleepUntil{time}};
 }
 
-/// The kernel's time. Never blocks, hence is not interrupted.
+/// The kernel's time. Never blocks.
 inline SureTrap<traps::Clock> now() noexcept { return SureTrap{traps::Clock{}}; }
 
 } // namespace trapline

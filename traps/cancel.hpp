@@ -137,6 +137,7 @@ template <detail::Body W>
 auto timeout_after(Duration limit, W what) -> Coro<detail::body_result_t<W>> {
     return detail::with_limit<false>(limit, std::move(what));
 }
+/// The same for fractions, as in 0.5s.
 template <FractionalDuration D, detail::Body W>
 auto timeout_after(D limit, W what) -> Coro<detail::body_result_t<W>> {
     return detail::with_limit<false>(whole(limit), std::move(what));
@@ -153,6 +154,7 @@ template <detail::Body W>
 auto ignore_after(Duration limit, W what) {
     return detail::with_limit<true>(limit, std::move(what));
 }
+/// The same for fractions, as in 0.5s.
 template <FractionalDuration D, detail::Body W>
 auto ignore_after(D limit, W what) {
     return detail::with_limit<true>(whole(limit), std::move(what));

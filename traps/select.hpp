@@ -50,6 +50,7 @@ private:
 
 /// For select, see there. Counted from when the select is awaited.
 inline After after(Duration limit) noexcept { return After{limit}; }
+/// The same for fractions, as in 0.5s.
 template <FractionalDuration D>
 After after(D limit) noexcept {
     return After{whole(limit)};

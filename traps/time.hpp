@@ -21,7 +21,7 @@ concept FractionalDuration =
     std::floating_point<typename D::rep> &&
     std::same_as<D, std::chrono::duration<typename D::rep, typename D::period>>;
 
-/// The nearest Duration below; one that is beyond all becomes the longest there is.
+/// As a Duration, rounded towards zero and held at its ends; what is no number is the longest.
 template <FractionalDuration D>
 constexpr Duration whole(D duration) noexcept {
     const auto count = std::chrono::duration<double, Duration::period>{duration}.count();

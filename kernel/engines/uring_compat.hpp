@@ -1,5 +1,6 @@
-// Internal. Constants of newer kernels that the oldest supported liburing (2.3) does not define.
-// Each is used only after the running kernel was asked whether it knows it (uring_probe.cpp).
+// Internal. What has to be added to liburing: constants of newer kernels that the oldest supported
+// one (2.3) does not define, each used only after the running kernel was asked whether it knows it
+// (uring_probe.cpp), and a word to ThreadSanitizer.
 #pragma once
 
 #include <liburing.h>
