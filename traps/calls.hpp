@@ -137,7 +137,7 @@ inline SureTrap<traps::Sleep> sleep(Duration duration) noexcept {
 /// The same for fractions, as in 0.5s.
 template <FractionalDuration D>
 SureTrap<traps::Sleep> sleep(D duration) noexcept {
-    return sleep(whole(duration));
+    return sleep(detail::whole(duration));
 }
 
 /// Wakes at `time`, at once if it is past; answers the time at waking. Blocks.

@@ -140,7 +140,7 @@ auto timeout_after(Duration limit, W what) -> Coro<detail::body_result_t<W>> {
 /// The same for fractions, as in 0.5s.
 template <FractionalDuration D, detail::Body W>
 auto timeout_after(D limit, W what) -> Coro<detail::body_result_t<W>> {
-    return detail::with_limit<false>(whole(limit), std::move(what));
+    return detail::with_limit<false>(detail::whole(limit), std::move(what));
 }
 
 /// Answers the result of `what`, or throws TaskTimeout when `deadline` comes first.
@@ -157,7 +157,7 @@ auto ignore_after(Duration limit, W what) {
 /// The same for fractions, as in 0.5s.
 template <FractionalDuration D, detail::Body W>
 auto ignore_after(D limit, W what) {
-    return detail::with_limit<true>(whole(limit), std::move(what));
+    return detail::with_limit<true>(detail::whole(limit), std::move(what));
 }
 
 /// Answers std::optional of the result of `what` (void: whether it was in time).

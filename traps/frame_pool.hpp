@@ -10,19 +10,11 @@
 #include <cstddef>
 #include <new>
 
+#include "sanitizers.hpp"
+
 namespace trapline::detail {
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-inline constexpr bool frames_recycled = false;
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-inline constexpr bool frames_recycled = false;
-#else
-inline constexpr bool frames_recycled = true;
-#endif
-#else
-inline constexpr bool frames_recycled = true;
-#endif
+inline constexpr bool frames_recycled = !TRAPLINE_ADDRESS_SANITIZER && !TRAPLINE_THREAD_SANITIZER;
 
 class FramePool {
 public:

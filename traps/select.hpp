@@ -53,7 +53,7 @@ inline After after(Duration limit) noexcept { return After{limit}; }
 /// The same for fractions, as in 0.5s.
 template <FractionalDuration D>
 After after(D limit) noexcept {
-    return After{whole(limit)};
+    return After{detail::whole(limit)};
 }
 
 namespace detail {

@@ -2,6 +2,7 @@
 
 #include <csignal>
 #include <stdexcept>
+#include <system_error>
 
 namespace trapline {
 
@@ -53,8 +54,10 @@ Coro<void> ThreadPool::close() {
         all_ended = alive_ == 0;
     }
     work_.notify_all();
-    if (!all_ended)
-        (co_await traps::AwaitThread{&ended_}).value();
+    if (all_ended)
+        co_return;
+    if (const auto ended = co_await traps::AwaitThread{&ended_}; !ended)
+        throw std::system_error(ended.error(), "close of a ThreadPool");
 }
 
 void ThreadPool::submit(detail::ThreadJob& job) {

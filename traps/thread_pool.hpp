@@ -211,17 +211,12 @@ public:
         job_->drop();
     }
 
-    bool await_ready() noexcept {
-        try {
-            if (submitted_) [[unlikely]]
-                raise_run_twice();
-            pool_->submit(*job_);
-            submitted_ = true;
-            return false;
-        } catch (...) {
-            job_->outcome.set_failure(std::current_exception());
-            return ready(true);
-        }
+    bool await_ready() {
+        if (submitted_) [[unlikely]]
+            raise_run_twice();
+        pool_->submit(*job_);
+        submitted_ = true;
+        return false;
     }
 
     template <class Promise>
@@ -230,7 +225,7 @@ public:
     }
 
     R await_resume() {
-        if (asked() && reply().failed()) [[unlikely]]
+        if (reply().failed()) [[unlikely]]
             raise_unanswered(trap_index<traps::AwaitThread>, reply().error());
         // Nothing of it is left to the thread, which may be the one who destroys the job.
         if (job_->outcome.has_value()) [[likely]]

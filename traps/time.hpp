@@ -21,6 +21,8 @@ concept FractionalDuration =
     std::floating_point<typename D::rep> &&
     std::same_as<D, std::chrono::duration<typename D::rep, typename D::period>>;
 
+namespace detail {
+
 /// As a Duration, rounded towards zero and held at its ends; what is no number is the longest.
 template <FractionalDuration D>
 constexpr Duration whole(D duration) noexcept {
@@ -30,6 +32,8 @@ constexpr Duration whole(D duration) noexcept {
     return count > static_cast<double>(INT64_MIN) ? Duration{static_cast<std::int64_t>(count)}
                                                   : Duration::min();
 }
+
+} // namespace detail
 
 /// Tag of the kernel's clock. Has no `now()` on purpose: only a kernel can tell the time.
 struct KernelClock {

@@ -35,14 +35,12 @@ protected:
     void yield(std::coroutine_handle<Promise> self, const Arguments&... arguments) noexcept {
         TrapFrame& frame = *self.promise().frame;
         frame.trap.template emplace<T>(arguments...);
-        frame.innermost = self;
+        frame.asked_by(self);
         frame_ = &frame;
     }
 
-    ReplyAwaiter() noexcept {}
+    ReplyAwaiter() = default;
     explicit ReplyAwaiter(TrapFrame& frame) noexcept : frame_(&frame) {}
-    ReplyAwaiter(const ReplyAwaiter&) noexcept {} // before it is awaited there is nothing to copy
-    ReplyAwaiter& operator=(const ReplyAwaiter&) noexcept { return *this; }
 
     /// The reply; an interrupt is thrown.
     const Reply& reply() const {
@@ -64,7 +62,7 @@ protected:
     TrapFrame& frame() const noexcept { return *frame_; }
 
 private:
-    TrapFrame* frame_; ///< from await_suspend on, or ready()
+    TrapFrame* frame_ = nullptr; ///< set while a trap is asked
 };
 
 /// Yields the trap T, and hands its reply to whoever derives from it.

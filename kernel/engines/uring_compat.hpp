@@ -5,18 +5,12 @@
 
 #include <liburing.h>
 
-#if defined(__SANITIZE_THREAD__)
-#define TRAPLINE_THREAD_SANITIZER
-#elif defined(__has_feature)
-#if __has_feature(thread_sanitizer)
-#define TRAPLINE_THREAD_SANITIZER
-#endif
-#endif
+#include "../../traps/sanitizers.hpp"
 
 // liburing maps and unmaps by system calls of its own, of which ThreadSanitizer knows nothing: it
 // takes a ring that lies where another thread's has been for the same memory. So it is told that
 // the one was gone before the other came.
-#ifdef TRAPLINE_THREAD_SANITIZER
+#if TRAPLINE_THREAD_SANITIZER
 extern "C" {
 void __tsan_acquire(void* address);
 void __tsan_release(void* address);

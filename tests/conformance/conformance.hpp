@@ -11,6 +11,7 @@
 #include <doctest/doctest.h>
 
 #include <trapline/trapline.hpp>
+#include <trapline/traps/sanitizers.hpp>
 
 #include "../support/engines.hpp"
 #include "../support/leaks.hpp"
@@ -21,14 +22,7 @@ namespace trapline::test {
 
 using namespace std::chrono_literals;
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-inline constexpr bool sanitized = true;
-#elif defined(__has_feature)
-inline constexpr bool sanitized =
-    __has_feature(address_sanitizer) || __has_feature(thread_sanitizer);
-#else
-inline constexpr bool sanitized = false;
-#endif
+inline constexpr bool sanitized = TRAPLINE_ADDRESS_SANITIZER || TRAPLINE_THREAD_SANITIZER;
 
 using Names = std::vector<std::string>;
 

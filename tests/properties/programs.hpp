@@ -47,6 +47,7 @@
 #include <trapline/kernel/kernel.hpp>
 #include <trapline/traps/calls.hpp>
 #include <trapline/traps/cancel.hpp>
+#include <trapline/traps/sanitizers.hpp>
 
 #include "../kernel/manual_engine.hpp"
 #include "../support/leaks.hpp"
@@ -222,13 +223,7 @@ inline std::optional<std::uint64_t> number_of(const char* variable) {
 }
 
 inline std::uint64_t default_programs() {
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-    return 5'000;
-#elif defined(__has_feature)
-    return __has_feature(address_sanitizer) || __has_feature(thread_sanitizer) ? 5'000 : 100'000;
-#else
-    return 100'000;
-#endif
+    return TRAPLINE_ADDRESS_SANITIZER || TRAPLINE_THREAD_SANITIZER ? 5'000 : 100'000;
 }
 
 } // namespace detail

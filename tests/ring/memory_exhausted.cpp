@@ -11,12 +11,7 @@
 #include <vector>
 
 #include <trapline/io/descriptor.hpp>
-
-#ifdef __has_feature
-#if __has_feature(thread_sanitizer)
-#define TRAPLINE_TESTS_KEEP_NEW
-#endif
-#endif
+#include <trapline/traps/sanitizers.hpp>
 
 using namespace ring_test;
 
@@ -47,7 +42,7 @@ struct NoMemory {
 
 } // namespace
 
-#ifndef TRAPLINE_TESTS_KEEP_NEW
+#if !TRAPLINE_THREAD_SANITIZER
 // NOLINTBEGIN: a program's own operator new
 void* operator new(std::size_t size) {
     if (refuses())
@@ -171,7 +166,7 @@ void scenario(const UringOptions& options) {
 } // namespace
 
 int main() {
-#ifdef TRAPLINE_TESTS_KEEP_NEW
+#if TRAPLINE_THREAD_SANITIZER
     skip("ThreadSanitizer's own operator new cannot be replaced, and never fails");
 #endif
     for_each_ring(

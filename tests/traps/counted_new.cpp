@@ -5,6 +5,7 @@
 #include <new>
 
 #include <trapline/traps/frame_pool.hpp>
+#include <trapline/traps/sanitizers.hpp>
 
 namespace trapline {
 
@@ -44,15 +45,7 @@ constexpr std::align_val_t usual{alignof(std::max_align_t)};
 
 } // namespace trapline
 
-#if defined(__SANITIZE_ADDRESS__) || defined(__SANITIZE_THREAD__)
-#define TRAPLINE_TESTS_KEEP_NEW
-#elif defined(__has_feature)
-#if __has_feature(address_sanitizer) || __has_feature(thread_sanitizer)
-#define TRAPLINE_TESTS_KEEP_NEW
-#endif
-#endif
-
-#ifndef TRAPLINE_TESTS_KEEP_NEW
+#if !TRAPLINE_ADDRESS_SANITIZER && !TRAPLINE_THREAD_SANITIZER
 void* operator new(std::size_t bytes) { return trapline::counted_allocate(bytes); }
 void* operator new[](std::size_t bytes) { return trapline::counted_allocate(bytes); }
 void operator delete(void* memory) noexcept { trapline::counted_free(memory); }

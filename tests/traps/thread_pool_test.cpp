@@ -368,6 +368,29 @@ TEST_CASE("close() waits for what runs, while the kernel goes on") {
     });
 }
 
+TEST_CASE("a pool is closed by one task at a time") {
+    run([]() -> Coro<void> {
+        ThreadPool pool{1};
+        Door door;
+        Task<> waits = co_await spawn([&]() -> Coro<void> {
+            co_await pool.run([&] { door.wait_open(); });
+        });
+        co_await yield_now();
+        Task<> closes = co_await spawn(pool.close());
+        co_await yield_now();
+        std::error_code refused;
+        try {
+            co_await pool.close();
+        } catch (const std::system_error& failure) {
+            refused = failure.code();
+        }
+        CHECK(refused == std::errc::device_or_resource_busy);
+        door.open();
+        co_await closes.join();
+        co_await waits.join();
+    });
+}
+
 TEST_CASE("close() that was interrupted can be awaited again") {
     run([]() -> Coro<void> {
         ThreadPool pool{1};

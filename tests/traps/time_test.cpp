@@ -8,6 +8,7 @@
 
 using namespace trapline;
 using namespace std::chrono_literals;
+using detail::whole;
 
 // Only a kernel can tell the time.
 template <class Clock>
