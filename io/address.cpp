@@ -64,8 +64,10 @@ std::uint32_t parse_scope(std::string_view interface, std::string_view whole) {
 
 SocketAddress SocketAddress::parse(std::string_view text) {
     constexpr std::string_view unix_prefix = "unix:";
-    if (text.starts_with(unix_prefix))
-        return unix_path(text.substr(unix_prefix.size()));
+    if (text.starts_with(unix_prefix)) {
+        const std::string_view path = text.substr(unix_prefix.size());
+        return path.starts_with('@') ? unix_abstract(path.substr(1)) : unix_path(path);
+    }
     if (text.starts_with('/'))
         return unix_path(text);
     const bool bracketed = text.starts_with('[');
@@ -127,6 +129,19 @@ SocketAddress SocketAddress::unix_path(std::string_view path) {
     return result;
 }
 
+SocketAddress SocketAddress::unix_abstract(std::string_view name) {
+    SocketAddress result;
+    result.storage_.local = {};
+    result.storage_.local.sun_family = AF_UNIX;
+    if (name.empty())
+        refuse(name, "the name is empty");
+    if (name.size() >= sizeof result.storage_.local.sun_path)
+        refuse(name, "the name is longer than the 107 bytes that a socket's may have");
+    std::ranges::copy(name, result.storage_.local.sun_path + 1);
+    result.length_ = static_cast<socklen_t>(offsetof(sockaddr_un, sun_path) + 1 + name.size());
+    return result;
+}
+
 SocketAddress SocketAddress::from(const sockaddr* address, socklen_t length) noexcept {
     SocketAddress result;
     result.length_ = std::min<socklen_t>(length, sizeof result.storage_);
@@ -141,6 +156,21 @@ std::uint16_t SocketAddress::port() const noexcept {
     case AF_INET6: return ntohs(storage_.v6.sin6_port);
     default: return 0;
     }
+}
+
+std::string SocketAddress::local_name() const {
+    constexpr std::size_t path_offset = offsetof(sockaddr_un, sun_path);
+    const char* const path = storage_.local.sun_path;
+    const std::size_t size = length_ > path_offset ? length_ - path_offset : 0;
+    std::string name;
+    if (size > 0 && path[0] == '\0') { // abstract: all of it counts
+        name = "@" + std::string(path + 1, size - 1);
+    } else {
+        name.assign(path, strnlen(path, size));
+    }
+    std::ranges::replace_if(
+        name, [](char c) { return static_cast<unsigned char>(c) < ' ' || c == 127; }, '?');
+    return name;
 }
 
 std::string SocketAddress::to_string() const {
@@ -158,12 +188,7 @@ std::string SocketAddress::to_string() const {
             host += "%" + std::string(name.data());
         return "[" + host + "]:" + std::to_string(port());
     }
-    case AF_UNIX: {
-        constexpr std::size_t path_offset = offsetof(sockaddr_un, sun_path);
-        const std::size_t room = length_ > path_offset ? length_ - path_offset : 0;
-        return "unix:" +
-               std::string(storage_.local.sun_path, strnlen(storage_.local.sun_path, room));
-    }
+    case AF_UNIX: return "unix:" + local_name();
     case AF_UNSPEC: return "no address";
     default: return "an address of family " + std::to_string(family());
     }

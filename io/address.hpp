@@ -23,8 +23,9 @@ public:
     /// Unspecified: family() is AF_UNSPEC.
     SocketAddress() noexcept : storage_{}, length_(0) {}
 
-    /// "1.2.3.4:port", "[v6]:port", "[v6%interface]:port", "unix:path" or a path with a slash in
-    /// front. Throws std::invalid_argument, whose text says what is wrong.
+    /// "1.2.3.4:port", "[v6]:port", "[v6%interface]:port", "unix:path", a path with a slash in
+    /// front, or "unix:@name" for an abstract address. Throws std::invalid_argument, whose text
+    /// says what is wrong.
     static SocketAddress parse(std::string_view text);
 
     /// Throw std::invalid_argument if `address` is not a numeric one.
@@ -34,6 +35,10 @@ public:
     /// Throws std::invalid_argument if the path is empty, too long or holds a NUL.
     static SocketAddress unix_path(std::string_view path);
 
+    /// A Unix-domain address that is no file, and gone when its last socket is. The name may hold
+    /// any bytes. Throws std::invalid_argument if it is empty or too long.
+    static SocketAddress unix_abstract(std::string_view name);
+
     /// As a system call left it. `length` is cut to what fits.
     static SocketAddress from(const sockaddr* address, socklen_t length) noexcept;
 
@@ -42,7 +47,8 @@ public:
     /// 0 for Unix-domain addresses.
     std::uint16_t port() const noexcept;
 
-    /// What parse() takes. "unix:" alone is an unnamed socket.
+    /// What parse() takes; bytes of a Unix-domain address that do not print stand as "?". "unix:"
+    /// alone is an unnamed socket.
     std::string to_string() const;
 
     const sockaddr* data() const noexcept { return &storage_.any; }
@@ -61,6 +67,7 @@ private:
     // The same for a part of `whole`, which errors quote.
     static SocketAddress ipv4(std::string_view host, std::uint16_t port, std::string_view whole);
     static SocketAddress ipv6(std::string_view host, std::uint16_t port, std::string_view whole);
+    std::string local_name() const;
 
     union {
         sockaddr any;

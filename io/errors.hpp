@@ -21,6 +21,7 @@ public:
         : std::system_error(code, what), progress_(progress) {}
 
     std::size_t progress() const noexcept { return progress_; }
+    void set_progress(std::size_t bytes) noexcept { progress_ = bytes; }
 
 private:
     std::size_t progress_;
@@ -36,6 +37,18 @@ public:
 
 private:
     std::size_t progress_;
+};
+
+/// What was to be read grew beyond its limit. It stays readable.
+class LimitExceeded : public std::runtime_error {
+public:
+    LimitExceeded(const std::string& what, std::size_t bytes_max)
+        : std::runtime_error(what), bytes_max_(bytes_max) {}
+
+    std::size_t bytes_max() const noexcept { return bytes_max_; }
+
+private:
+    std::size_t bytes_max_;
 };
 
 namespace detail {

@@ -192,7 +192,8 @@ struct Shutdown {
     static constexpr bool interruptible = false;
 };
 
-/// splice(2). An offset of -1 means the descriptor's own position (and none for a pipe).
+/// splice(2). An offset of -1 means the descriptor's own position (and none for a pipe). With
+/// SPLICE_F_NONBLOCK it never blocks, and answers -EAGAIN; sockets must be non-blocking for that.
 struct Splice {
     int from;
     int to;

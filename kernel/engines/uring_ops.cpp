@@ -4,6 +4,7 @@
 #include <cerrno>
 #include <type_traits>
 
+#include <fcntl.h>
 #include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
@@ -31,7 +32,7 @@ unsigned length_of(std::size_t size) noexcept {
     return static_cast<unsigned>(std::min(size, transfer_max));
 }
 
-std::int64_t result_of_call(int result) noexcept { return result < 0 ? -errno : result; }
+std::int64_t result_of_call(std::int64_t result) noexcept { return result < 0 ? -errno : result; }
 
 std::uint64_t offset_of(std::int64_t offset) noexcept { return static_cast<std::uint64_t>(offset); }
 
@@ -69,6 +70,14 @@ traps::DescriptorUse waited_for(const Operation& operation) noexcept {
     return second && uses.second.side != traps::Side::none ? uses.second : uses.first;
 }
 
+ssize_t splice_now(const traps::Splice& r) noexcept {
+    off64_t from_offset = r.from_offset;
+    off64_t to_offset = r.to_offset;
+    return ::splice(r.from, r.from_offset < 0 ? nullptr : &from_offset, r.to,
+                    r.to_offset < 0 ? nullptr : &to_offset, std::min(r.size, transfer_max),
+                    r.flags);
+}
+
 void finish(Operation& operation, std::int64_t result) noexcept {
     operation.result = result;
     // A whole transfer that was stopped half way tells both: how much, and why.
@@ -82,7 +91,7 @@ void finish(Operation& operation, std::int64_t result) noexcept {
 } // namespace
 
 bool detail::done_at_once(Operation& operation) noexcept {
-    const auto call = [&](int result) {
+    const auto call = [&](std::int64_t result) {
         operation.result = result_of_call(result);
         return true;
     };
@@ -101,6 +110,10 @@ bool detail::done_at_once(Operation& operation) noexcept {
                 return call(::setsockopt(r.fd, r.level, r.name, r.value, r.length));
             },
             [&](const traps::Shutdown& r) { return call(::shutdown(r.fd, r.how)); },
+            [&](const traps::Splice& r) {
+                // Handed to Linux through the ring it would go to a worker thread, always.
+                return (r.flags & SPLICE_F_NONBLOCK) != 0 && call(splice_now(r));
+            },
             [](const auto&) { return false; },
         },
         *operation.request);

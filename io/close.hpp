@@ -1,0 +1,35 @@
+// Internal. How an object that owns a descriptor closes it.
+#pragma once
+
+#include "../traps/trap_call.hpp"
+#include "address.hpp"
+#include "descriptor.hpp"
+
+namespace trapline::detail {
+
+/// Takes the descriptor when it is awaited. Errors are those of `what`, and of the address if there
+/// is one.
+class [[nodiscard]] CloseAwaiter : public ReplyAwaiter {
+public:
+    CloseAwaiter(Descriptor& owner, const char* what, const SocketAddress* address = nullptr)
+        : owner_(owner), what_(what), address_(address) {}
+
+    bool await_ready() noexcept { return ready(!owner_); }
+    template <class Promise>
+    void await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        yield<traps::Io>(self, traps::Close{owner_.release()});
+    }
+    void await_resume() {
+        if (asked() && reply().failed()) [[unlikely]]
+            raise();
+    }
+
+private:
+    [[noreturn]] void raise() const;
+
+    Descriptor& owner_;
+    const char* what_;
+    const SocketAddress* address_;
+};
+
+} // namespace trapline::detail

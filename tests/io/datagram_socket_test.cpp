@@ -1,0 +1,168 @@
+#include <trapline/io/datagram_socket.hpp>
+
+#include <array>
+#include <string>
+#include <vector>
+
+#include <doctest/doctest.h>
+
+#include <trapline/io/udp.hpp>
+#include <trapline/io/unix.hpp>
+
+#include "../support/sockets.hpp"
+#include "../support/streams.hpp"
+
+using namespace trapline;
+using namespace trapline::test;
+
+namespace {
+
+Coro<void> echo(DatagramSocket& socket) {
+    std::array<std::byte, 65536> buffer;
+    for (;;) {
+        Datagram message = co_await socket.recv_from(buffer);
+        co_await socket.send_to(message.data, message.from);
+    }
+}
+
+std::string text_of(std::span<const std::byte> bytes) {
+    return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+const SocketAddress any_port = SocketAddress::ipv4("127.0.0.1", 0);
+
+} // namespace
+
+TEST_CASE("messages come back from an echo, each as it was, empty ones too") {
+    const LeakGuard guard;
+    run([]() -> Coro<void> {
+        UdpSocket server = co_await UdpSocket::bind(any_port);
+        Task<> echoes = co_await spawn(echo, std::ref<DatagramSocket>(server));
+        UdpSocket client = co_await UdpSocket::bind(any_port);
+        std::array<std::byte, 65536> buffer;
+        for (const std::size_t size : {0, 1, 1400, 60'000}) {
+            const std::string text = pattern(size);
+            co_await client.send_to(text, server.local_address());
+            const Datagram answer = co_await client.recv_from(buffer);
+            CHECK((text_of(answer.data) == text));
+            CHECK(answer.from == server.local_address());
+            CHECK_FALSE(answer.truncated);
+        }
+        co_await echoes.cancel();
+    });
+}
+
+TEST_CASE("a message that is larger than the buffer says that it was cut") {
+    run([]() -> Coro<void> {
+        UdpSocket a = co_await UdpSocket::bind(any_port);
+        UdpSocket b = co_await UdpSocket::bind(any_port);
+        co_await a.send_to("0123456789", b.local_address());
+        std::array<std::byte, 4> buffer;
+        const Datagram cut = co_await b.recv_from(buffer);
+        CHECK(text_of(cut.data) == "0123");
+        CHECK(cut.truncated);
+    });
+}
+
+TEST_CASE("many messages go and come with one call") {
+    const LeakGuard guard;
+    run([]() -> Coro<void> {
+        UdpSocket a = co_await UdpSocket::bind(any_port);
+        UdpSocket b = co_await UdpSocket::bind(any_port);
+        std::vector<std::string> texts;
+        std::vector<Datagram> out;
+        for (int n = 0; n < 100; ++n)
+            texts.push_back("message " + std::to_string(n));
+        for (std::string& text : texts)
+            out.push_back({std::as_writable_bytes(std::span(text)), b.local_address()});
+        CHECK((co_await a.send_many(out)) == 100);
+        std::vector<std::array<std::byte, 64>> buffers(40);
+        std::vector<std::string> got;
+        while (got.size() < 100) {
+            std::vector<Datagram> in;
+            for (auto& buffer : buffers)
+                in.push_back({buffer, {}});
+            const std::size_t count = co_await b.recv_many(in);
+            CHECK(count > 0);
+            for (const Datagram& message : std::span(in).first(count)) {
+                got.push_back(text_of(message.data));
+                CHECK(message.from == a.local_address());
+            }
+        }
+        CHECK(got == texts);
+        CHECK((co_await b.recv_many({})) == 0);
+        CHECK((co_await b.send_many({})) == 0);
+    });
+}
+
+TEST_CASE("recv_many waits for the first message, and an interrupted one has taken none") {
+    run([]() -> Coro<void> {
+        UdpSocket a = co_await UdpSocket::bind(any_port);
+        UdpSocket b = co_await UdpSocket::bind(any_port);
+        std::array<std::byte, 64> buffer;
+        std::array<Datagram, 1> in{Datagram{buffer, {}}};
+        CHECK_FALSE((co_await ignore_after(1ms, [&] { return b.recv_many(in); })).has_value());
+        co_await a.send_to("late", b.local_address());
+        CHECK((co_await b.recv_many(in)) == 1);
+        CHECK(text_of(in[0].data) == "late");
+    });
+}
+
+TEST_CASE("close ends what other tasks do, and a closed socket says so") {
+    run([]() -> Coro<void> {
+        UdpSocket socket = co_await UdpSocket::bind(any_port);
+        std::array<std::byte, 64> buffer;
+        Task<int> receiving = co_await spawn(
+            [](UdpSocket& s, std::span<std::byte> b) {
+                return complaint_of([&s, b] { return s.recv(b); });
+            },
+            std::ref(socket), std::span<std::byte>(buffer));
+        co_await yield_now();
+        co_await yield_now();
+        CHECK((co_await complaint_of([&] { return socket.recv(buffer); })) == busy);
+        co_await socket.close();
+        CHECK((co_await receiving.join()) == closed);
+        std::string text;
+        try {
+            (void)co_await socket.recv_from(buffer);
+        } catch (const std::system_error& failure) {
+            text = failure.what();
+        }
+        CHECK(text == "recv of a datagram, a socket that was closed here: Bad file descriptor");
+        co_await socket.close();
+    });
+}
+
+TEST_CASE("a message that is too large is an error that names where it was to go") {
+    run([]() -> Coro<void> {
+        UdpSocket socket = co_await UdpSocket::bind(any_port);
+        const std::string text(70'000, 'x');
+        std::string complaint;
+        try {
+            co_await socket.send_to(text, SocketAddress::ipv4("127.0.0.1", 9));
+        } catch (const std::system_error& failure) {
+            complaint = failure.what();
+        }
+        CHECK(complaint == "send of a datagram to 127.0.0.1:9: Message too long");
+    });
+}
+
+TEST_CASE("Unix-domain messages carry the sender's address, if it has one") {
+    const LeakGuard guard;
+    run([]() -> Coro<void> {
+        UnixDatagram server =
+            co_await UnixDatagram::bind(SocketAddress::unix_abstract("trapline-datagram-test"));
+        UnixDatagram named = co_await UnixDatagram::connect(
+            server.local_address(), SocketAddress::unix_abstract("trapline-datagram-client"));
+        co_await named.send("with a name");
+        std::array<std::byte, 64> buffer;
+        const Datagram message = co_await server.recv_from(buffer);
+        CHECK(message.from.to_string() == "unix:@trapline-datagram-client");
+        co_await server.send_to("back", message.from);
+        CHECK((co_await named.recv(buffer)) == 4);
+
+        UnixDatagramPair pair = co_await UnixDatagram::pair();
+        co_await pair.a.send("without");
+        CHECK(text_of((co_await pair.b.recv_from(buffer)).data) == "without");
+    });
+}
