@@ -59,6 +59,7 @@ public:
 
     class Recv;
     class RecvExactly;
+    class Receive;
     class Send;
     class SendAll;
 
@@ -70,6 +71,11 @@ public:
     /// throws EndOfStream if it ends in between, TransferError on failure. Blocks. Cancelled
     /// half way, the exception's progress() bytes are in the buffer.
     RecvExactly recv_exactly(std::span<std::byte> buffer) noexcept;
+
+    /// Receives what there is into a buffer that is lent for as long as the answer is kept, see
+    /// lease.hpp: an idle connection holds none. Empty at the end of the stream. Blocks, also while
+    /// all buffers are lent. A cancelled one has taken nothing.
+    Receive receive() noexcept;
 
     /// Sends some of the data, at least one byte; answers how many. Blocks.
     Send send(std::span<const std::byte> data) noexcept;
@@ -189,6 +195,27 @@ private:
     void check_short(std::size_t received) const;
 };
 
+class [[nodiscard]] StreamSocket::Receive : public ReplyAwaiter {
+public:
+    explicit Receive(const StreamSocket& stream) noexcept : stream_(&stream) {}
+
+    template <class Promise>
+    void await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        yield<traps::Io>(self, traps::Receive{stream_->fd(), 0, &lease_});
+    }
+    BufferLease await_resume() {
+        const Reply& answer = reply();
+        if (answer.failed()) [[unlikely]]
+            stream_->raise(answer.error(), "recv from ");
+        (void)stream_->received(answer.value);
+        return std::move(lease_);
+    }
+
+private:
+    const StreamSocket* stream_;
+    BufferLease lease_;
+};
+
 class [[nodiscard]] StreamSocket::Send : public ReplyAwaiter {
 public:
     Send(const StreamSocket& stream, std::span<const std::byte> data, int flags) noexcept
@@ -233,6 +260,7 @@ inline StreamSocket::Recv StreamSocket::recv(std::span<std::byte> buffer) noexce
 inline StreamSocket::RecvExactly StreamSocket::recv_exactly(std::span<std::byte> buffer) noexcept {
     return {*this, buffer};
 }
+inline StreamSocket::Receive StreamSocket::receive() noexcept { return Receive{*this}; }
 inline StreamSocket::Send StreamSocket::send(std::span<const std::byte> data) noexcept {
     return {*this, data, 0};
 }

@@ -27,6 +27,9 @@ public:
         switch (request.index()) { // nearly all that a server does
         case traps::request_index<traps::Recv>:
             return enter_stream(operation, std::get_if<traps::Recv>(&request)->fd, &Entry::reader);
+        case traps::request_index<traps::Receive>:
+            return enter_stream(operation, std::get_if<traps::Receive>(&request)->fd,
+                                &Entry::reader);
         case traps::request_index<traps::Send>:
             return enter_stream(operation, std::get_if<traps::Send>(&request)->fd, &Entry::writer);
         default: return enter_other(operation);
@@ -44,6 +47,9 @@ public:
         case traps::request_index<traps::Recv>:
             return leave_stream(operation, std::get_if<traps::Recv>(&request)->fd, &Entry::reader,
                                 may_go);
+        case traps::request_index<traps::Receive>:
+            return leave_stream(operation, std::get_if<traps::Receive>(&request)->fd,
+                                &Entry::reader, may_go);
         case traps::request_index<traps::Send>:
             return leave_stream(operation, std::get_if<traps::Send>(&request)->fd, &Entry::writer,
                                 may_go);

@@ -13,6 +13,7 @@
 #include <span>
 #include <system_error>
 
+#include "lease.hpp"
 #include "trap_call.hpp"
 
 namespace trapline {
@@ -79,6 +80,30 @@ inline IoCall<void> connect(int fd, const sockaddr* address, socklen_t length) n
 inline IoCall<std::size_t> recv(int fd, std::span<std::byte> buffer, int flags = 0) noexcept {
     return IoCall<std::size_t>{Recv{fd, flags, buffer.data(), buffer.size()}};
 }
+/// Receives into a buffer that is lent for as long as the answer is kept; that is empty at the end
+/// of the stream.
+class [[nodiscard]] ReceiveCall : public ReplyAwaiter {
+public:
+    explicit ReceiveCall(int fd, int flags = 0) noexcept : fd_(fd), flags_(flags) {}
+
+    template <class Promise>
+    void await_suspend(std::coroutine_handle<Promise> self) noexcept {
+        this->template yield<Io>(self, Receive{fd_, flags_, &lease_});
+    }
+    std::expected<BufferLease, std::error_code> await_resume() {
+        if (reply().failed()) [[unlikely]]
+            return std::unexpected(trapline::detail::error_of(reply().error()));
+        return std::move(lease_);
+    }
+
+private:
+    int fd_;
+    int flags_;
+    BufferLease lease_;
+};
+
+inline ReceiveCall receive(int fd, int flags = 0) noexcept { return ReceiveCall{fd, flags}; }
+
 /// Answers the bytes sent, possibly fewer than given.
 inline IoCall<std::size_t> send(int fd, std::span<const std::byte> data, int flags = 0) noexcept {
     return IoCall<std::size_t>{Send{fd, flags, data.data(), data.size()}};

@@ -29,6 +29,7 @@ DescriptorUses descriptors_of(const IoRequest& request) noexcept {
             [](const Poll& r) { return Uses{{r.fd, r.side}, {}}; },
             [](const Accept& r) { return Uses{{r.fd, Side::read}, {}}; },
             [](const Recv& r) { return Uses{{r.fd, Side::read}, {}}; },
+            [](const Receive& r) { return Uses{{r.fd, Side::read}, {}}; },
             [](const RecvMsg& r) { return Uses{{r.fd, Side::read}, {}}; },
             [](const Connect& r) { return Uses{{r.fd, Side::write}, {}}; },
             [](const Send& r) { return Uses{{r.fd, Side::write}, {}}; },
@@ -50,9 +51,9 @@ bool interruptible(const IoRequest& request) noexcept {
 
 const char* name_of(const IoRequest& request) noexcept {
     static constexpr std::array<const char*, std::variant_size_v<IoRequest>> names{
-        "nop",    "poll",    "socket", "bind",  "listen",  "getsockname", "setsockopt",
-        "accept", "connect", "recv",   "send",  "recvmsg", "sendmsg",     "read",
-        "write",  "openat",  "close",  "fsync", "statx",   "shutdown",    "splice"};
+        "nop",     "poll",  "socket",  "bind",  "listen",   "getsockname", "setsockopt", "accept",
+        "connect", "recv",  "receive", "send",  "recvmsg",  "sendmsg",     "read",       "write",
+        "openat",  "close", "fsync",   "statx", "shutdown", "splice"};
     return names[request.index()];
 }
 

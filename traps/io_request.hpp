@@ -22,6 +22,10 @@
 
 struct statx;
 
+namespace trapline {
+class BufferLease;
+}
+
 namespace trapline::traps {
 
 /// The side of a descriptor that an operation occupies. A second operation on an occupied side
@@ -107,6 +111,16 @@ struct Recv {
     int flags;
     void* data;
     std::size_t size;
+    static constexpr bool interruptible = true;
+};
+
+/// recv(2) into a buffer that is lent, see lease.hpp: `lease`, which is empty and lives until the
+/// reply, holds it then. Answers the bytes received; at the end of the stream 0 and no buffer.
+/// While all buffers are lent it waits until one comes back.
+struct Receive {
+    int fd;
+    int flags;
+    BufferLease* lease;
     static constexpr bool interruptible = true;
 };
 
@@ -205,8 +219,8 @@ struct Splice {
 };
 
 using IoRequest = std::variant<Nop, Poll, Socket, Bind, Listen, SocketName, SetOption, Accept,
-                               Connect, Recv, Send, RecvMsg, SendMsg, Read, Write, OpenAt, Close,
-                               Fsync, Statx, Shutdown, Splice>;
+                               Connect, Recv, Receive, Send, RecvMsg, SendMsg, Read, Write, OpenAt,
+                               Close, Fsync, Statx, Shutdown, Splice>;
 
 /// Position of R among the requests, for switches over `request.index()`.
 template <class R>

@@ -18,9 +18,10 @@
 #include <vector>
 
 #include <sys/eventfd.h>
-#include <sys/mman.h>
 #include <unistd.h>
 
+#include "buffers.hpp"
+#include "fork_guard.hpp"
 #include "uring_ops.hpp"
 #include "uring_probe.hpp"
 
@@ -36,29 +37,6 @@ using namespace std::chrono_literals;
                  error ? std::generic_category().message(error).c_str() : "");
     std::abort();
 }
-
-/// A page that reads 1 here and 0 in a forked child, who must not touch its parent's ring.
-class ForkGuard {
-public:
-    ForkGuard() {
-        void* page =
-            mmap(nullptr, page_bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-        if (page == MAP_FAILED)
-            throw std::system_error(errno, std::system_category(), "mmap of the fork guard");
-        here_ = static_cast<volatile int*>(page);
-        madvise(page, page_bytes, MADV_WIPEONFORK);
-        *here_ = 1;
-    }
-    ~ForkGuard() { munmap(const_cast<int*>(here_), page_bytes); }
-    ForkGuard(const ForkGuard&) = delete;
-    ForkGuard& operator=(const ForkGuard&) = delete;
-
-    bool in_child() const noexcept { return *here_ == 0; }
-
-private:
-    static constexpr std::size_t page_bytes = 4096;
-    volatile int* here_;
-};
 
 class UringEngine final : public Engine {
 public:
@@ -81,6 +59,7 @@ private:
         in_flight,      ///< submitted; Linux may use its memory
         polling,        ///< in its place, a wait for its descriptor is submitted
         paused,         ///< waits in paused_ for descriptors to be had, or just for a while
+        starved,        ///< waits in starved_ for a buffer to come back
     };
 
     struct Slot {
@@ -101,11 +80,19 @@ private:
         return std::uint64_t{slots_[operation.slot].generation} << 32 | operation.slot;
     }
 
-    /// After prepare: it resets the flags, and leaves the user_data of the submission before.
-    void label(io_uring_sqe& sqe, const Operation& operation) const noexcept {
-        sqe.flags = 0;
+    /// Preparing resets the flags, and leaves the user_data of the submission before.
+    void fill(io_uring_sqe& sqe, const Operation& operation) noexcept {
+        if (const auto* receive = std::get_if<traps::Receive>(operation.request)) {
+            buffers_->prepare(sqe, *receive);
+        } else {
+            prepare(sqe, operation);
+            sqe.flags = 0;
+        }
         sqe.user_data = user_data_of(operation);
     }
+
+    bool make_buffers() noexcept;
+    void feed_starved() noexcept;
 
     void check_process() const noexcept;
     bool grow_slots() noexcept;
@@ -124,7 +111,7 @@ private:
     unsigned flush() noexcept;
     void enter(bool may_wait, TimePoint deadline) noexcept;
     void reap(OperationList& completed) noexcept;
-    void reap_one(std::uint64_t user_data, int result, OperationList& completed) noexcept;
+    void reap_one(const io_uring_cqe& cqe, OperationList& completed) noexcept;
     void cancel_answered(std::uint32_t slot, std::uint32_t generation, int result) noexcept;
     void forget_cancel(Operation& operation) noexcept;
     void hand_back(Operation& operation, OperationList& completed) noexcept;
@@ -147,9 +134,17 @@ private:
     OperationList missed_;            // in flight; their cancel missed them and is sent again
     OperationList again_;             // to be submitted once more, after reaping
     OperationList paused_;
+
+    ProvidedBuffers* buffers_ = nullptr; // made with the first receive()
+    unsigned buffers_wanted_;
+    unsigned buffer_bytes_;
+    OperationList starved_;
 };
 
-UringEngine::UringEngine(const UringOptions& options) : reaped_max_(options.reaped_max) {
+UringEngine::UringEngine(const UringOptions& options)
+    : reaped_max_(options.reaped_max),
+      buffers_wanted_(options.receive_buffers),
+      buffer_bytes_(options.receive_buffer_bytes) {
     features_ = make_ring(ring_, options);
     ring_comes();
     wake_fd_ = eventfd(0, EFD_CLOEXEC);
@@ -185,6 +180,8 @@ UringEngine::~UringEngine() {
     }
     ring_goes();
     io_uring_queue_exit(&ring_);
+    if (buffers_)
+        buffers_->leave();
     close(wake_fd_);
 }
 
@@ -258,6 +255,11 @@ Engine::Started UringEngine::start(Operation& operation) noexcept {
     ++counters_.operations;
     if (done_at_once(operation))
         return Started::done;
+    if (!buffers_ && std::holds_alternative<traps::Receive>(*operation.request) && !make_buffers())
+        [[unlikely]] {
+        operation.result = -ENOMEM;
+        return Started::done;
+    }
     if (!take_slot(operation)) [[unlikely]] {
         // Whoever closes has let go of the number already: a Close does not fail for this.
         const auto* close = std::get_if<traps::Close>(operation.request);
@@ -268,13 +270,29 @@ Engine::Started UringEngine::start(Operation& operation) noexcept {
     operation.phase = in_flight;
     io_uring_sqe* sqe = backlog_.empty() ? next_sqe() : nullptr;
     if (sqe) [[likely]] {
-        prepare(*sqe, operation);
-        label(*sqe, operation);
+        fill(*sqe, operation);
     } else {
         operation.phase = queued;
         backlog_.push(operation);
     }
     return Started::in_flight;
+}
+
+// --- receive() -----------------------------------------------------------------------------
+
+[[gnu::noinline]] bool UringEngine::make_buffers() noexcept {
+    buffers_ = ProvidedBuffers::make(ring_, buffers_wanted_, buffer_bytes_);
+    return buffers_ != nullptr;
+}
+
+/// As many as there are buffers for go on: each has something to receive, and takes one. So nobody
+/// is woken for nothing, and no timer is needed.
+[[gnu::noinline]] void UringEngine::feed_starved() noexcept {
+    for (std::size_t left = buffers_->left(); left > 0 && !starved_.empty(); --left) {
+        Operation* operation = starved_.pop();
+        operation->phase = in_flight;
+        submit(*operation);
+    }
 }
 
 /// Its phase says what is submitted: the operation, or a wait for its descriptor.
@@ -289,11 +307,13 @@ bool UringEngine::queue_submission(Operation& operation) noexcept {
     io_uring_sqe* sqe = next_sqe();
     if (!sqe)
         return false;
-    if (operation.phase == polling)
+    if (operation.phase == polling) {
         prepare_wait(*sqe, operation);
-    else
-        prepare(*sqe, operation);
-    label(*sqe, operation);
+        sqe->flags = 0;
+        sqe->user_data = user_data_of(operation);
+    } else {
+        fill(*sqe, operation);
+    }
     return true;
 }
 
@@ -307,7 +327,10 @@ void UringEngine::cancel(Operation& operation) noexcept {
         return;
     }
     // Not with Linux at present: over at once, but handed back by wait() like any other.
-    (operation.phase == paused ? paused_ : backlog_).remove(operation);
+    (operation.phase == paused    ? paused_
+     : operation.phase == starved ? starved_
+                                  : backlog_)
+        .remove(operation);
     judge(operation, -ECANCELED);
     operation.phase = idle;
     again_.push(operation);
@@ -440,6 +463,8 @@ void UringEngine::wait(TimePoint deadline, OperationList& completed) noexcept {
         queue_backlog();
     if (!missed_.empty()) [[unlikely]]
         queue_missed_cancels();
+    if (!starved_.empty()) [[unlikely]]
+        feed_starved();
     const bool looks_only = deadline == TimePoint::min();
     const bool unfinished =
         !wake_armed_ || !again_.empty() || !backlog_.empty() || !cancels_.empty();
@@ -471,14 +496,14 @@ void UringEngine::reap(OperationList& completed) noexcept {
     const unsigned head = *ring_.cq.khead;
     const unsigned count = std::min(io_uring_cq_ready(&ring_), reaped_max_);
     for (unsigned at = head; at != head + count; ++at)
-        reap_one(queue[at & mask].user_data, queue[at & mask].res, completed);
+        reap_one(queue[at & mask], completed);
     io_uring_cq_advance(&ring_, count);
 }
 
-inline void UringEngine::reap_one(std::uint64_t user_data, int result,
-                                  OperationList& completed) noexcept {
-    const auto index = static_cast<std::uint32_t>(user_data);
-    const auto generation = static_cast<std::uint32_t>(user_data >> 32);
+inline void UringEngine::reap_one(const io_uring_cqe& cqe, OperationList& completed) noexcept {
+    const auto index = static_cast<std::uint32_t>(cqe.user_data);
+    const auto generation = static_cast<std::uint32_t>(cqe.user_data >> 32);
+    int result = cqe.res;
     if (index & cancel_bit)
         return cancel_answered(index & ~cancel_bit, generation, result);
     if (index == slot_of_wakes) {
@@ -497,6 +522,8 @@ inline void UringEngine::reap_one(std::uint64_t user_data, int result,
         }
         result = -ECANCELED;
     }
+    if (const auto* receive = std::get_if<traps::Receive>(operation.request))
+        result = buffers_->settle(*receive, result, cqe.flags);
     switch (judge(operation, result)) {
     case Verdict::over:
         if (operation.cancel_requested) [[unlikely]]
@@ -504,6 +531,7 @@ inline void UringEngine::reap_one(std::uint64_t user_data, int result,
         return hand_back(operation, completed);
     case Verdict::again: operation.phase = in_flight; break;
     case Verdict::wait_ready: operation.phase = polling; break;
+    case Verdict::wait_buffers: operation.phase = starved; return starved_.push(operation);
     case Verdict::wait_descriptors: ++counters_.accept_pauses; [[fallthrough]];
     case Verdict::wait_a_moment:
         operation.phase = paused;

@@ -38,8 +38,9 @@ std::uint64_t offset_of(std::int64_t offset) noexcept { return static_cast<std::
 
 template <class R>
 constexpr bool socket_request =
-    std::is_same_v<R, traps::Recv> || std::is_same_v<R, traps::Send> ||
-    std::is_same_v<R, traps::RecvMsg> || std::is_same_v<R, traps::SendMsg>;
+    std::is_same_v<R, traps::Recv> || std::is_same_v<R, traps::Receive> ||
+    std::is_same_v<R, traps::Send> || std::is_same_v<R, traps::RecvMsg> ||
+    std::is_same_v<R, traps::SendMsg>;
 
 /// Bytes of a whole transfer, 0 for operations that are none.
 std::size_t whole_size(const traps::IoRequest& request) noexcept {
@@ -159,6 +160,8 @@ void detail::prepare(io_uring_sqe& sqe, const Operation& operation) noexcept {
                 io_uring_prep_splice(&sqe, r.from, r.from_offset, r.to, r.to_offset,
                                      length_of(r.size), r.flags);
             },
+            // Prepared by the engine, which has the buffers.
+            [](const traps::Receive&) {},
             // Prepared in the header.
             [](const traps::Recv&) {},
             [](const traps::Send&) {},
@@ -224,9 +227,12 @@ Verdict detail::judge(Operation& operation, int result) noexcept {
             return unless_cancelled(Verdict::wait_a_moment);
         }
         return unless_cancelled(error == EAGAIN && may_wait ? Verdict::wait_ready : Verdict::again);
+    case ENOBUFS:
+        if (std::holds_alternative<traps::Receive>(request))
+            return unless_cancelled(Verdict::wait_buffers);
+        [[fallthrough]];
     case EMFILE:
     case ENFILE:
-    case ENOBUFS:
     case ENOMEM:
         if (accepts)
             return unless_cancelled(Verdict::wait_descriptors);

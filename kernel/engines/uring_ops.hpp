@@ -20,6 +20,7 @@ enum class Verdict : std::uint8_t {
     again,            ///< submit the rest once more
     wait_ready,       ///< wait until the descriptor is ready, then again
     wait_descriptors, ///< no descriptors left: some time later, again
+    wait_buffers,     ///< all buffers are lent: again when one comes back
     wait_a_moment,    ///< ready, they say, but it never is: some time later, again
 };
 
@@ -39,6 +40,7 @@ Verdict judge(Operation& operation, int result) noexcept;
 inline bool done_at_once(Operation& operation) noexcept {
     switch (operation.request->index()) {
     case traps::request_index<traps::Recv>:
+    case traps::request_index<traps::Receive>:
     case traps::request_index<traps::Send>: return false;
     default: return detail::done_at_once(operation);
     }
@@ -82,6 +84,7 @@ inline Verdict judge(Operation& operation, int result) noexcept {
     switch (request.index()) {
     case traps::request_index<traps::Recv>: over = ends(*std::get_if<traps::Recv>(&request)); break;
     case traps::request_index<traps::Send>: over = ends(*std::get_if<traps::Send>(&request)); break;
+    case traps::request_index<traps::Receive>: over = result >= 0; break;
     default: break;
     }
     if (!over) [[unlikely]]

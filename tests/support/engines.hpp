@@ -13,14 +13,19 @@ struct EngineChoice {
     KernelOptions options;
 };
 
-inline KernelOptions uring_in(UringOptions::Mode mode) {
-    return {.engine = "uring", .uring = {.mode = mode}};
+inline KernelOptions uring_in(UringOptions::Mode mode, unsigned buffers = 4) {
+    return {.engine = "uring", .uring = {.mode = mode, .receive_buffers = buffers}};
 }
 
 /// A ring that is full all the time: two submissions, four completions, one taken off a turn.
 inline KernelOptions tiny_uring() {
     return {.engine = "uring",
-            .uring = {.entries = 2, .completions = 4, .entries_min = 1, .reaped_max = 1}};
+            .uring = {.entries = 2,
+                      .completions = 4,
+                      .entries_min = 1,
+                      .reaped_max = 1,
+                      .receive_buffers = 2,
+                      .receive_buffer_bytes = 8}};
 }
 
 inline const std::vector<EngineChoice>& engines() {
@@ -29,7 +34,7 @@ inline const std::vector<EngineChoice>& engines() {
         {"uring", {.engine = "uring"}},
         {"uring, deferred", uring_in(Mode::deferred)},
         {"uring, cooperative", uring_in(Mode::cooperative)},
-        {"uring, plain", uring_in(Mode::plain)},
+        {"uring, plain, without shared buffers", uring_in(Mode::plain, 0)},
         {"uring, tiny", tiny_uring()},
     };
     return all;

@@ -16,7 +16,7 @@ namespace traps = trapline::traps;
 
 static_assert(std::is_trivially_copyable_v<IoRequest>);
 static_assert(sizeof(IoRequest) <= 56);
-static_assert(std::variant_size_v<IoRequest> == 21); // one more: it needs its lines below
+static_assert(std::variant_size_v<IoRequest> == 22); // one more: it needs its lines below
 
 namespace {
 
@@ -67,6 +67,7 @@ TEST_CASE("each request bears the name of its system call") {
     CHECK(name(Accept{}) == "accept");
     CHECK(name(Connect{}) == "connect");
     CHECK(name(Recv{}) == "recv");
+    CHECK(name(Receive{}) == "receive");
     CHECK(name(Send{}) == "send");
     CHECK(name(RecvMsg{}) == "recvmsg");
     CHECK(name(SendMsg{}) == "sendmsg");
@@ -83,6 +84,7 @@ TEST_CASE("each request bears the name of its system call") {
 TEST_CASE("what receives occupies the reading side, what sends the writing side") {
     CHECK(occupies(on<Accept>(3), 3, Side::read));
     CHECK(occupies(on<Recv>(3), 3, Side::read));
+    CHECK(occupies(on<Receive>(3), 3, Side::read));
     CHECK(occupies(on<RecvMsg>(3), 3, Side::read));
     CHECK(occupies(on<Read>(3), 3, Side::read));
     CHECK(occupies(on<Connect>(3), 3, Side::write));

@@ -372,9 +372,8 @@ TEST_CASE("a pool is closed by one task at a time") {
     run([]() -> Coro<void> {
         ThreadPool pool{1};
         Door door;
-        Task<> waits = co_await spawn([&]() -> Coro<void> {
-            co_await pool.run([&] { door.wait_open(); });
-        });
+        Task<> waits =
+            co_await spawn([&]() -> Coro<void> { co_await pool.run([&] { door.wait_open(); }); });
         co_await yield_now();
         Task<> closes = co_await spawn(pool.close());
         co_await yield_now();

@@ -1,0 +1,123 @@
+#include "buffers.hpp"
+
+#include <algorithm>
+#include <bit>
+#include <cerrno>
+#include <new>
+
+#include <sys/mman.h>
+
+namespace trapline {
+
+namespace {
+
+/// A buffer that goes with its lease.
+class OwnBuffer final : public BufferPool {
+public:
+    static BufferLease lend(std::size_t bytes) noexcept {
+        std::byte* memory = new (std::nothrow) std::byte[bytes];
+        OwnBuffer* pool = memory ? new (std::nothrow) OwnBuffer{memory} : nullptr;
+        if (!pool) {
+            delete[] memory;
+            return {};
+        }
+        BufferLease lease{*pool, 0, memory, bytes};
+        pool->leave();
+        return lease;
+    }
+
+private:
+    explicit OwnBuffer(std::byte* memory) noexcept : memory_(memory) {}
+    ~OwnBuffer() override { delete[] memory_; }
+    void take_back(std::uint32_t) noexcept override {}
+
+    std::byte* memory_;
+};
+
+constexpr unsigned count_max = 32768; // Linux's
+
+void* map(std::size_t bytes) noexcept {
+    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+    return memory == MAP_FAILED ? nullptr : memory;
+}
+
+} // namespace
+
+ProvidedBuffers* ProvidedBuffers::make(io_uring& ring, unsigned count, unsigned bytes) noexcept {
+    count = count == 0 ? 0 : std::bit_ceil(std::min(count, count_max));
+    bytes = std::max(bytes, 1U);
+    auto* pool = new (std::nothrow) ProvidedBuffers{count, bytes};
+    if (!pool || count == 0)
+        return pool;
+    const std::size_t ring_bytes = count * sizeof(io_uring_buf);
+    // The ring lies at the beginning, where it is aligned to a page. No part of the rest is
+    // touched, and takes memory, before it is first used.
+    pool->mapped_bytes_ = ring_bytes + std::size_t{count} * bytes;
+    void* memory = map(pool->mapped_bytes_);
+    if (!memory) {
+        pool->mapped_bytes_ = 0;
+        pool->leave();
+        return nullptr;
+    }
+    pool->ring_ = static_cast<io_uring_buf_ring*>(memory);
+    pool->memory_ = static_cast<std::byte*>(memory) + ring_bytes;
+    io_uring_buf_reg registration{};
+    registration.ring_addr = reinterpret_cast<std::uintptr_t>(memory);
+    registration.ring_entries = count;
+    registration.bgid = group;
+    if (io_uring_register_buf_ring(&ring, &registration, 0) != 0) {
+        munmap(memory, pool->mapped_bytes_);
+        pool->mapped_bytes_ = 0;
+        pool->ring_ = nullptr; // an older Linux
+        return pool;
+    }
+    io_uring_buf_ring_init(pool->ring_);
+    for (std::uint32_t buffer = 0; buffer < count; ++buffer)
+        pool->take_back(buffer);
+    return pool;
+}
+
+ProvidedBuffers::~ProvidedBuffers() {
+    if (mapped_bytes_ > 0)
+        munmap(static_cast<void*>(ring_), mapped_bytes_);
+}
+
+void ProvidedBuffers::take_back(std::uint32_t buffer) noexcept {
+    io_uring_buf_ring_add(ring_, memory_ + std::size_t{buffer} * bytes_, bytes_,
+                          static_cast<unsigned short>(buffer), io_uring_buf_ring_mask(count_), 0);
+    io_uring_buf_ring_advance(ring_, 1);
+}
+
+void ProvidedBuffers::prepare(io_uring_sqe& sqe, const traps::Receive& request) noexcept {
+    void* data = nullptr;
+    if (!ring_) {
+        if (!request.lease->data())
+            *request.lease = OwnBuffer::lend(bytes_);
+        data = request.lease->data();
+    }
+    io_uring_prep_recv(&sqe, request.fd, data, bytes_, request.flags);
+    sqe.flags = ring_ ? IOSQE_BUFFER_SELECT : 0;
+    sqe.buf_group = group;
+}
+
+int ProvidedBuffers::settle(const traps::Receive& request, int result,
+                            std::uint32_t flags) noexcept {
+    BufferLease& lease = *request.lease;
+    if (flags & IORING_CQE_F_BUFFER) {
+        const std::uint32_t buffer = flags >> IORING_CQE_BUFFER_SHIFT;
+        if (result > 0)
+            lease = {*this, buffer, memory_ + std::size_t{buffer} * bytes_,
+                     static_cast<std::size_t>(result)};
+        else
+            take_back(buffer);
+    } else if (!ring_) {
+        if (result == -EFAULT && !lease.data())
+            return -ENOMEM;
+        lease.resize(result > 0 ? static_cast<std::size_t>(result) : 0);
+        if (result <= 0)
+            lease.reset();
+    }
+    return result;
+}
+
+} // namespace trapline
