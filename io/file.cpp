@@ -12,19 +12,11 @@
 #include "../traps/cancel.hpp"
 #include "../traps/resource.hpp"
 #include "../traps/thread_pool.hpp"
+#include "need.hpp"
 
 namespace trapline {
 
 namespace {
-
-/// Throws what a trap call answered, if that was an error.
-template <class T>
-T need(std::expected<T, std::error_code> answer, const std::string& what) {
-    if (!answer)
-        throw std::system_error(answer.error(), what);
-    if constexpr (!std::is_void_v<T>)
-        return *answer;
-}
 
 /// Linux would take what stands before a NUL for the path.
 void refuse_nul(const std::string& path) {
@@ -70,7 +62,7 @@ Coro<File> open_from(int directory, std::string path, FileOptions options, std::
         if (!opened && opened.error() == std::errc::cross_device_link)
             what += ", which leads out of its directory";
     }
-    File file{Descriptor{need(opened, what)}, std::move(path)};
+    File file{Descriptor{detail::need(opened, what)}, std::move(path)};
     if (options.regular_only) {
         const FileStatus status = co_await file.stat();
         check_regular(status, file.fd(), options.flags, what);
@@ -268,7 +260,7 @@ Coro<Replacement> begin_replacement(std::string path, mode_t mode) {
         made.directory_can_sync = false;
         directory = co_await traps::open_at(AT_FDCWD, folder.c_str(), O_PATH | O_DIRECTORY);
     }
-    made.directory = Descriptor{need(directory, what)};
+    made.directory = Descriptor{detail::need(directory, what)};
 
     struct ::statx old;
     const auto there = co_await traps::stat_at(made.directory.get(), made.name.c_str(),
@@ -288,7 +280,7 @@ Coro<Replacement> begin_replacement(std::string path, mode_t mode) {
         file = co_await traps::open_at(made.directory.get(), made.temporary.c_str(),
                                        O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, first_mode);
     } while (!file && file.error() == std::errc::file_exists);
-    made.file = File{Descriptor{need(file, what)}, made.path};
+    made.file = File{Descriptor{detail::need(file, what)}, made.path};
     co_return made;
 }
 
