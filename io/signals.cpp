@@ -76,4 +76,11 @@ Coro<int> SignalSet::next() {
     }
 }
 
+AsyncGenerator<int> SignalSet::values() {
+    for (;;) {
+        const int signal = co_await next();
+        co_yield signal;
+    }
+}
+
 } // namespace trapline

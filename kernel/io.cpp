@@ -123,6 +123,8 @@ Kernel::Answer Kernel::launch_closing(TaskRecord& task) noexcept {
 
 void Kernel::complete(Operation& operation) noexcept {
     --awaited_;
+    if (!operation.task) [[unlikely]]
+        return signal_came();
     TaskRecord& task = *operation.task;
     // Before a Close or IoRelease that waits for it: who was ended goes on first.
     make_ready(task, io_reply(task));

@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "engines/uring.hpp"
+#include "stop_signals.hpp"
 
 namespace trapline {
 
@@ -58,6 +59,8 @@ Kernel::Kernel(KernelOptions options)
       log_(std::move(options.log)) {
     if (options.shuffle_seed)
         shuffler_ = std::make_unique<std::mt19937_64>(*options.shuffle_seed);
+    if (!options.cancel_on.empty())
+        stop_ = std::make_unique<StopSignals>(options.cancel_on);
     if (options.ignore_sigpipe)
         ignore_sigpipe_if_default();
 }
@@ -91,7 +94,9 @@ void Kernel::check_may_run() const {
 void Kernel::run_main(TaskRecord& main) {
     check_may_run();
     const Running running;
+    SignalScope signals{*this};
     adopt(main);
+    signals.cancel(main);
     run_until_ended(main);
 }
 

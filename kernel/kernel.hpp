@@ -35,6 +35,12 @@
 
 namespace trapline {
 
+class StopSignals;
+
+namespace detail {
+class OnlyRun;
+} // namespace detail
+
 class Kernel {
 public:
     struct Counters {
@@ -86,12 +92,32 @@ public:
     std::string describe() const { return engine_->describe(); }
 
 private:
+    friend detail::OnlyRun;
+
     /// Whether a trap was answered on the spot, so that the task goes on within its turn.
     enum class Answer : bool { later, now };
 
     // Running (kernel.cpp).
     void run_main(TaskRecord& main);
     void check_may_run() const;
+
+    // Signals that cancel main (stop_signals.cpp).
+    class SignalScope {
+    public:
+        explicit SignalScope(Kernel& kernel);
+        SignalScope(const SignalScope&) = delete;
+        SignalScope& operator=(const SignalScope&) = delete;
+        ~SignalScope();
+
+        void cancel(TaskRecord& main) noexcept; ///< when one comes
+    private:
+        Kernel& kernel_;
+        bool came_ = false;
+    };
+    enum class SignalWait : std::uint8_t { waiting, came, failed };
+    SignalWait wait_for_signal() noexcept;
+    void signal_came() noexcept;
+    void end_signal_wait() noexcept;
 
     // The turn of the loop (dispatch.cpp).
     void run_until_ended(const TaskRecord& main);
@@ -180,6 +206,10 @@ private:
     TaskTimer patience_; ///< set while shutdown() waits
     bool shut_down_ = false;
 
+    std::unique_ptr<StopSignals> stop_;  ///< null without KernelOptions::cancel_on
+    TaskRecord* main_to_stop_ = nullptr; ///< while a signal may cancel it
+    bool only_run_ = false;              ///< shutdown() follows at once
+
     std::atomic<TaskRecord*> inbox_ = nullptr; ///< woken by other threads, the last one first
     std::atomic<unsigned> threads_inside_ = 0; ///< wakers that have not let go of the kernel yet
 
@@ -213,18 +243,34 @@ inline bool Kernel::may_take_interrupt(TaskRecord& task) noexcept {
 
 // --- run -----------------------------------------------------------------------------------
 
+namespace detail {
+
+/// A kernel for one run. What a signal has begun to stop, it stops in peace: to the shutdown's end.
+class OnlyRun {
+public:
+    explicit OnlyRun(KernelOptions&& options) : kernel_(std::move(options)) {
+        kernel_.only_run_ = true;
+    }
+    Kernel* operator->() noexcept { return &kernel_; }
+
+private:
+    Kernel kernel_;
+};
+
+} // namespace detail
+
 /// Makes a kernel, runs `main` on it and shuts it down.
 template <class T>
 T run(Coro<T> main, KernelOptions options = {}) {
-    Kernel kernel{std::move(options)};
-    return kernel.run(std::move(main));
+    detail::OnlyRun kernel{std::move(options)};
+    return kernel->run(std::move(main));
 }
 
 template <class F>
     requires detail::CoroFunction<std::decay_t<F>>
 auto run(F&& function, KernelOptions options = {}) {
-    Kernel kernel{std::move(options)};
-    return kernel.run(std::forward<F>(function));
+    detail::OnlyRun kernel{std::move(options)};
+    return kernel->run(std::forward<F>(function));
 }
 
 } // namespace trapline

@@ -2,19 +2,23 @@
 //
 //     Kernel kernel{{
 //         .uring = {.entries = 128, .completions = 1024},
+//         .cancel_on = stop_signals,
 //         .shutdown_patience = 1s,
 //         .log = [&](std::string_view line) { journal.emplace_back(line); },
 //     }};
 #pragma once
 
 #include <chrono>
+#include <csignal>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <initializer_list>
 #include <memory>
 #include <optional>
 #include <string>
 #include <string_view>
+#include <vector>
 
 #include "engine.hpp"
 #include "observer.hpp"
@@ -43,6 +47,9 @@ struct UringOptions {
     unsigned receive_buffer_bytes = 4096;
 };
 
+/// What asks a program to end, from the keyboard and from a service manager: for `cancel_on`.
+inline constexpr std::initializer_list<int> stop_signals{SIGINT, SIGTERM};
+
 struct KernelOptions {
     /// "uring"; empty: the environment variable TRAPLINE_ENGINE, else uring.
     std::string engine{};
@@ -61,6 +68,19 @@ struct KernelOptions {
     /// Ignores SIGPIPE from now on if the program left it at its default, which would end it
     /// when a peer closes.
     bool ignore_sigpipe = true;
+
+    /// Signals that cancel main, as Task::cancel would: it sees TaskCancelled at its next blocking
+    /// trap, cleans up, and run() throws what it then throws. Further ones change nothing, and are
+    /// dropped when run() is over.
+    ///
+    /// The signals are blocked in the kernel's thread during run(), and in threads that start from
+    /// there meanwhile; trapline::run() with a main that a signal has cancelled keeps them blocked
+    /// until it has shut down, too. A thread from before that does not block them may still be
+    /// killed by one. Each signal cancels the main of one kernel: of several that ask for it, on as
+    /// many threads, whichever takes it first. A SignalSet takes other signals beside it, of the
+    /// same ones some. As a signal can always come, there is no Deadlock before one has. A kernel
+    /// is refused with std::system_error for what is no signal, SIGKILL and SIGSTOP.
+    std::vector<int> cancel_on{};
 
     /// How long shutdown() waits for the tasks that it cancelled before it names those that are
     /// left in the log and interrupts them once more. And again, until all have ended.

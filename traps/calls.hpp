@@ -130,6 +130,10 @@ inline IoCall<std::size_t> write(int fd, std::span<const std::byte> data,
 inline IoCall<int> open_at(int directory, const char* path, int flags, mode_t mode = 0) noexcept {
     return IoCall<int>{OpenAt{directory, path, flags, mode}};
 }
+/// The same as `how` says, which stays the caller's; O_CLOEXEC is added to it.
+inline IoCall<int> open_at2(int directory, const char* path, open_how& how) noexcept {
+    return IoCall<int>{OpenAt2{directory, path, &how}};
+}
 inline IoCall<void> fsync(int fd, bool data_only = false) noexcept {
     return IoCall<void>{Fsync{fd, data_only}};
 }

@@ -25,6 +25,7 @@ DescriptorUses descriptors_of(const IoRequest& request) noexcept {
             [](const Nop&) { return Uses{}; },
             [](const Socket&) { return Uses{}; },
             [](const OpenAt&) { return Uses{}; },
+            [](const OpenAt2&) { return Uses{}; },
             [](const Statx&) { return Uses{}; },
             [](const Poll& r) { return Uses{{r.fd, r.side}, {}}; },
             [](const Accept& r) { return Uses{{r.fd, Side::read}, {}}; },
@@ -51,9 +52,9 @@ bool interruptible(const IoRequest& request) noexcept {
 
 const char* name_of(const IoRequest& request) noexcept {
     static constexpr std::array<const char*, std::variant_size_v<IoRequest>> names{
-        "nop",     "poll",  "socket",  "bind",  "listen",   "getsockname", "setsockopt", "accept",
-        "connect", "recv",  "receive", "send",  "recvmsg",  "sendmsg",     "read",       "write",
-        "openat",  "close", "fsync",   "statx", "shutdown", "splice"};
+        "nop",     "poll",    "socket",  "bind",  "listen",  "getsockname", "setsockopt", "accept",
+        "connect", "recv",    "receive", "send",  "recvmsg", "sendmsg",     "read",       "write",
+        "openat",  "openat2", "close",   "fsync", "statx",   "shutdown",    "splice"};
     return names[request.index()];
 }
 

@@ -20,6 +20,7 @@
 #include <sys/socket.h>
 #include <sys/types.h>
 
+struct open_how;
 struct statx;
 
 namespace trapline {
@@ -176,6 +177,15 @@ struct OpenAt {
     static constexpr bool interruptible = true;
 };
 
+/// openat2(2): flags, mode and how the path may be resolved are in `how`, to which O_CLOEXEC is
+/// added. Answers the descriptor.
+struct OpenAt2 {
+    int directory;
+    const char* path;
+    open_how* how;
+    static constexpr bool interruptible = true;
+};
+
 /// close(2). Ends the operations in flight on fd first; their tasks get -ECANCELED.
 struct Close {
     int fd;
@@ -220,7 +230,7 @@ struct Splice {
 
 using IoRequest = std::variant<Nop, Poll, Socket, Bind, Listen, SocketName, SetOption, Accept,
                                Connect, Recv, Receive, Send, RecvMsg, SendMsg, Read, Write, OpenAt,
-                               Close, Fsync, Statx, Shutdown, Splice>;
+                               OpenAt2, Close, Fsync, Statx, Shutdown, Splice>;
 
 /// Position of R among the requests, for switches over `request.index()`.
 template <class R>

@@ -149,6 +149,10 @@ void detail::prepare(io_uring_sqe& sqe, const Operation& operation) noexcept {
             [&](const traps::OpenAt& r) {
                 io_uring_prep_openat(&sqe, r.directory, r.path, r.flags | O_CLOEXEC, r.mode);
             },
+            [&](const traps::OpenAt2& r) {
+                r.how->flags |= O_CLOEXEC;
+                io_uring_prep_openat2(&sqe, r.directory, r.path, r.how);
+            },
             [&](const traps::Close& r) { io_uring_prep_close(&sqe, r.fd); },
             [&](const traps::Fsync& r) {
                 io_uring_prep_fsync(&sqe, r.fd, r.data_only ? IORING_FSYNC_DATASYNC : 0);

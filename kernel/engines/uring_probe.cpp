@@ -88,8 +88,8 @@ bool knows_operations(io_uring& ring) {
     for (const int operation :
          {IORING_OP_NOP, IORING_OP_POLL_ADD, IORING_OP_ACCEPT, IORING_OP_CONNECT, IORING_OP_RECV,
           IORING_OP_SEND, IORING_OP_RECVMSG, IORING_OP_SENDMSG, IORING_OP_READ, IORING_OP_WRITE,
-          IORING_OP_OPENAT, IORING_OP_CLOSE, IORING_OP_FSYNC, IORING_OP_STATX, IORING_OP_SPLICE,
-          IORING_OP_ASYNC_CANCEL}) {
+          IORING_OP_OPENAT, IORING_OP_OPENAT2, IORING_OP_CLOSE, IORING_OP_FSYNC, IORING_OP_STATX,
+          IORING_OP_SPLICE, IORING_OP_ASYNC_CANCEL}) {
         if (!io_uring_opcode_supported(probe.get(), operation))
             return false;
     }

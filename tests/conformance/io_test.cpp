@@ -9,7 +9,9 @@
 #include <random>
 #include <thread>
 
+#include <fcntl.h>
 #include <linux/filter.h>
+#include <linux/openat2.h>
 #include <linux/seccomp.h>
 #include <pthread.h>
 #include <sys/inotify.h>
@@ -76,6 +78,62 @@ int lowest_free_number() {
 }
 
 } // namespace
+
+// --- openat2: what a path may lead to ------------------------------------------------------
+
+TEST_CASE("P13: openat2 answers a descriptor that is closed on exec, or why there is none") {
+    each_run([]() -> Coro<void> {
+        const Descriptor root{must(::open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC), "open")};
+        const auto open = [&](const char* path, std::uint64_t resolve) -> Coro<int> {
+            open_how how{.flags = O_RDONLY, .mode = 0, .resolve = resolve};
+            const auto answer = co_await traps::open_at2(root.get(), path, how);
+            if (!answer)
+                co_return -answer.error().value();
+            const Descriptor file{*answer};
+            co_return ::fcntl(file.get(), F_GETFD) & FD_CLOEXEC ? 0 : 1;
+        };
+        const int inside = co_await open("self/status", RESOLVE_BENEATH);
+        const int parent = co_await open("../etc/passwd", RESOLVE_BENEATH);
+        const int absolute = co_await open("/etc/passwd", RESOLVE_BENEATH);
+        const int magic = co_await open("self/exe", RESOLVE_NO_MAGICLINKS);
+        const int link = co_await open("self/status", RESOLVE_NO_SYMLINKS);
+        const int missing = co_await open("self/missing", RESOLVE_BENEATH);
+        const int unknown = co_await open("self/status", std::uint64_t{1} << 40);
+        const int unlimited = co_await open("../etc/passwd", 0);
+        CHECK(inside == 0);
+        CHECK(parent == -EXDEV);
+        CHECK(absolute == -EXDEV);
+        CHECK(magic == -ELOOP);
+        CHECK(link == -ELOOP);
+        CHECK(missing == -ENOENT);
+        CHECK(unknown == -EINVAL);
+        CHECK(unlimited == 0);
+    });
+}
+
+TEST_CASE("P8: an openat2 that is cancelled at any point leaves no descriptor behind") {
+    each_run([]() -> Coro<void> {
+        const auto opens = [](int& opened) -> Coro<void> {
+            open_how how{.flags = O_RDONLY, .mode = 0, .resolve = RESOLVE_NO_MAGICLINKS};
+            const auto answer = co_await traps::open_at2(AT_FDCWD, "/proc/self/status", how);
+            if (answer) {
+                const Descriptor file{*answer};
+                ++opened;
+            }
+            co_await sleep_forever();
+        };
+        int opened = 0;
+        int cancelled = 0;
+        constexpr int rounds = 50;
+        for (int round = 0; round < rounds; ++round) {
+            const Task<void> task = co_await spawn(opens(opened));
+            co_await let_others_run(round % 5);
+            cancelled += co_await task.cancel();
+        }
+        CHECK(cancelled == rounds);
+        CHECK(opened < rounds); // at once: nothing was begun
+    });
+}
 
 // --- P12: one reader, one writer -----------------------------------------------------------
 
@@ -1045,6 +1103,9 @@ TEST_CASE("P14: out of descriptors, the call that needs one fails, and all else 
             CHECK(failure_of(socket) == EMFILE);
             const auto file = co_await traps::open_at(AT_FDCWD, "/dev/null", O_RDONLY);
             CHECK(failure_of(file) == EMFILE);
+            open_how how{.flags = O_RDONLY, .mode = 0, .resolve = RESOLVE_NO_SYMLINKS};
+            const auto resolved = co_await traps::open_at2(AT_FDCWD, "/dev/null", how);
+            CHECK(failure_of(resolved) == EMFILE);
             text = co_await error_text_of(
                 [] { return TcpListener::bind(SocketAddress::ipv4("127.0.0.1", 0)); });
             write_all(ends.b.get(), "x");

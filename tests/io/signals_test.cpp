@@ -1,12 +1,15 @@
 #include <trapline/io/signals.hpp>
 
+#include <algorithm>
 #include <csignal>
 #include <cstring>
 #include <initializer_list>
 #include <memory>
+#include <optional>
 #include <string>
 #include <system_error>
 #include <thread>
+#include <vector>
 
 #include <pthread.h>
 #include <unistd.h>
@@ -152,4 +155,126 @@ TEST_CASE("a signal that was blocked before stays so after the set") {
     { const SignalSet set{SIGUSR1}; }
     CHECK(is_blocked(SIGUSR1));
     pthread_sigmask(SIG_UNBLOCK, &usr1, nullptr);
+}
+
+// --- values() ------------------------------------------------------------------------------
+
+TEST_CASE("a program takes one signal after the other, until one ends the loop") {
+    const LeakGuard guard;
+    const auto sender = []() -> Coro<void> {
+        for (const int signal : {SIGHUP, SIGHUP, SIGTERM}) {
+            raise_here(signal);
+            for (int i = 0; i < 10; ++i) // the one before is taken meanwhile, or two were one
+                co_await yield_now();
+        }
+    };
+    const auto body = [&]() -> Coro<std::string> {
+        std::string log;
+        co_await spawn(sender()); // runs when this task waits
+        SignalSet signals{SIGHUP, SIGTERM};
+        co_await for_each(signals.values(), [&](int signal) {
+            log += signal == SIGHUP ? "read the settings again, " : "stop";
+            return signal == SIGHUP; // false ends the loop
+        });
+        co_return log;
+    };
+    CHECK(run(body()) == "read the settings again, read the settings again, stop");
+}
+
+TEST_CASE("values() takes no signal before it is asked, and none after it is dropped") {
+    const LeakGuard guard;
+    const auto body = []() -> Coro<std::vector<int>> {
+        SignalSet signals{SIGUSR1, SIGUSR2};
+        std::vector<int> seen;
+        {
+            const AsyncGenerator<int> never_asked = signals.values();
+            raise_here(SIGUSR1);
+            co_await yield_now();
+        }
+        {
+            AsyncGenerator<int> values = signals.values();
+            const std::optional<int> first = co_await values.next();
+            seen.push_back(*first);
+            raise_here(SIGUSR2);
+            co_await yield_now();
+        } // dropped half way
+        const int second = co_await signals.next();
+        seen.push_back(second);
+        co_return seen;
+    };
+    CHECK(run(body()) == std::vector<int>{SIGUSR1, SIGUSR2});
+}
+
+TEST_CASE("equal signals that pend together are one value, those that come later are more") {
+    const LeakGuard guard;
+    const auto body = []() -> Coro<std::vector<int>> {
+        SignalSet signals{SIGUSR1};
+        AsyncGenerator<int> values = signals.values();
+        raise_here(SIGUSR1);
+        raise_here(SIGUSR1);
+        std::vector<int> seen;
+        const std::optional<int> first = co_await values.next();
+        seen.push_back(*first);
+        raise_here(SIGUSR1);
+        const std::optional<int> second = co_await values.next();
+        seen.push_back(*second);
+        const bool third = (co_await ignore_after(1ms, signals.next())).has_value();
+        if (third)
+            seen.push_back(-1);
+        co_return seen;
+    };
+    CHECK(run(body()) == std::vector<int>{SIGUSR1, SIGUSR1});
+}
+
+TEST_CASE("collect takes as many signals as it was told, and leaves the rest") {
+    const LeakGuard guard;
+    const auto body = []() -> Coro<std::vector<int>> {
+        SignalSet signals{SIGUSR1, SIGUSR2, SIGHUP};
+        for (const int signal : {SIGUSR1, SIGUSR2, SIGHUP})
+            raise_here(signal);
+        std::vector<int> seen = co_await collect(signals.values(), 2);
+        const int rest = co_await signals.next();
+        seen.push_back(rest);
+        std::sort(seen.begin(), seen.end()); // Linux gives the smallest number first
+        co_return seen;
+    };
+    std::vector<int> all{SIGUSR1, SIGUSR2, SIGHUP};
+    std::sort(all.begin(), all.end());
+    CHECK(run(body()) == all);
+}
+
+TEST_CASE("a loop over signals that is cancelled has taken none, and the set goes on") {
+    const LeakGuard guard;
+    const auto loops = [](SignalSet& signals, int& seen) -> Coro<void> {
+        co_await for_each(signals.values(), [&seen](int) { ++seen; });
+    };
+    const auto body = [&]() -> Coro<std::string> {
+        SignalSet signals{SIGUSR1};
+        int seen = 0;
+        Task<> task = co_await spawn(loops(signals, seen));
+        co_await yield_now();
+        co_await yield_now();
+        const bool cancelled = co_await task.cancel();
+        raise_here(SIGUSR1);
+        const int signal = co_await signals.next();
+        co_return std::string(cancelled && task.cancelled() ? "cancelled, " : "ended, ") +
+            std::to_string(seen) + (signal == SIGUSR1 ? ", the signal is there" : ", lost");
+    };
+    CHECK(run(body()) == "cancelled, 0, the signal is there");
+}
+
+TEST_CASE("a time limit on a value ends the sequence, and another one goes on where it was") {
+    const LeakGuard guard;
+    const auto body = []() -> Coro<std::string> {
+        SignalSet signals{SIGUSR1};
+        AsyncGenerator<int> values = signals.values();
+        const auto in_time = co_await ignore_after(1ms, values.next());
+        std::string log = in_time ? "in time, " : "too late, ";
+        log += values.ended() ? "ended, " : "goes on, ";
+        raise_here(SIGUSR1);
+        AsyncGenerator<int> others = signals.values();
+        const std::optional<int> signal = co_await others.next();
+        co_return log + (signal == SIGUSR1 ? "taken" : "lost");
+    };
+    CHECK(run(body()) == "too late, ended, taken");
 }

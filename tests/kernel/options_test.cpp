@@ -74,6 +74,7 @@ TEST_CASE("a kernel is made with a ring, a patience and a log of one's own") {
     WaitQueue queue;
     Kernel kernel{{
         .uring = {.entries = 128, .completions = 1024},
+        .cancel_on = stop_signals,
         .shutdown_patience = 1s,
         .log = [&](std::string_view line) { journal.emplace_back(line); },
     }};

@@ -6,6 +6,7 @@
 #include <string>
 
 #include <fcntl.h>
+#include <linux/openat2.h>
 #include <poll.h>
 #include <sys/stat.h>
 
@@ -113,6 +114,11 @@ TEST_CASE("each call asks for its own operation") {
     const auto opened = ask(traps::open_at(AT_FDCWD, "/", O_RDONLY), {7});
     CHECK(std::string(request_of<traps::OpenAt>(opened).path) == "/");
     CHECK(opened.result.value() == 7);
+    open_how how{.flags = O_RDONLY, .mode = 0, .resolve = RESOLVE_BENEATH};
+    const auto beneath = ask(traps::open_at2(5, "a/b", how), {8});
+    CHECK(request_of<traps::OpenAt2>(beneath).directory == 5);
+    CHECK(request_of<traps::OpenAt2>(beneath).how == &how);
+    CHECK(beneath.result.value() == 8);
     CHECK(request_of<traps::Fsync>(ask(traps::fsync(3, true), {})).data_only);
     const auto stat = ask(traps::stat_at(AT_FDCWD, "/", 0, STATX_SIZE, status), {});
     CHECK(request_of<traps::Statx>(stat).status == &status);

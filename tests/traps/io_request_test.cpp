@@ -16,7 +16,7 @@ namespace traps = trapline::traps;
 
 static_assert(std::is_trivially_copyable_v<IoRequest>);
 static_assert(sizeof(IoRequest) <= 56);
-static_assert(std::variant_size_v<IoRequest> == 22); // one more: it needs its lines below
+static_assert(std::variant_size_v<IoRequest> == 23); // one more: it needs its lines below
 
 namespace {
 
@@ -74,6 +74,7 @@ TEST_CASE("each request bears the name of its system call") {
     CHECK(name(Read{}) == "read");
     CHECK(name(Write{}) == "write");
     CHECK(name(OpenAt{}) == "openat");
+    CHECK(name(OpenAt2{}) == "openat2");
     CHECK(name(Close{}) == "close");
     CHECK(name(Fsync{}) == "fsync");
     CHECK(name(Statx{}) == "statx");
@@ -118,6 +119,7 @@ TEST_CASE("requests without a descriptor use none") {
     CHECK(occupies(Nop{}, -1, Side::none));
     CHECK(occupies(Socket{}, -1, Side::none));
     CHECK(occupies(OpenAt{}, -1, Side::none));
+    CHECK(occupies(OpenAt2{}, -1, Side::none));
     CHECK(occupies(Statx{}, -1, Side::none));
 }
 
@@ -143,6 +145,7 @@ TEST_CASE("what waits for others can be interrupted, what cannot wait or is clea
     CHECK(interruptible(Read{}));
     CHECK(interruptible(Write{}));
     CHECK(interruptible(OpenAt{}));
+    CHECK(interruptible(OpenAt2{}));
     CHECK(interruptible(Statx{}));
     CHECK(interruptible(Splice{}));
     CHECK_FALSE(interruptible(Socket{}));
