@@ -34,7 +34,7 @@ Coro<void> connect_to(std::string host, std::string port) {
     std::vector<SocketAddress> addresses = co_await resolve(host, port);
     const TimePoint end = co_await now();
     const std::chrono::duration<double, std::milli> ms = end - start;
-    std::printf("%s has %zu addresses, says %s after %.1f ms\n", host.c_str(), addresses.size(),
+    std::printf("addresses of %s: %zu, by %s in %.1f ms\n", host.c_str(), addresses.size(),
                 resolve_backend().c_str(), ms.count());
     TcpStream stream = co_await happy_eyeballs(std::move(addresses), {.host = host}, print);
     co_await stream.close();

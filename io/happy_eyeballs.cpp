@@ -89,9 +89,9 @@ Coro<std::optional<TcpStream>> run_race(TaskGroup& group, Race& race) {
     std::size_t failed = 0;
     while (failed < count) {
         std::optional<Ended> ended;
-        if (begun < count)
+        if (begun < count && !race.won)
             co_await group.spawn(attempt(race, begun++));
-        if (begun < count)
+        if (begun < count && !race.won)
             ended = co_await ignore_after(race.stagger, group.next_result<Ended>());
         else
             ended = co_await group.next_result<Ended>();

@@ -19,6 +19,7 @@
 // an error, so that nobody takes for a name what elsewhere is an address.
 #pragma once
 
+#include <chrono>
 #include <cstddef>
 #include <cstdint>
 #include <span>
@@ -55,7 +56,8 @@ struct ResolveOptions {
     int family = AF_UNSPEC; ///< or AF_INET, AF_INET6
 
     /// How long a server is waited for, at first: from 1 ms to a minute. Each further try waits
-    /// twice as long. For the whole there is timeout_after. getaddrinfo: the system's.
+    /// twice as long; c-ares 1.34 never waits less than 250 ms. For the whole there is
+    /// timeout_after. getaddrinfo: the system's.
     Duration timeout = std::chrono::seconds{2};
     int tries = 3; ///< of each server, from 1 to 10. getaddrinfo: the system's
 

@@ -2,6 +2,8 @@
 
 #include <algorithm>
 #include <functional>
+#include <memory>
+#include <random>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -78,19 +80,25 @@ Coro<void> with_server(const DnsAnswers& answers, std::function<Coro<void>(DnsSe
     co_await serving.cancel();
 }
 
-/// The same with a name server that answers so, on kernels of several kinds.
-void check(const DnsAnswers& answers, std::function<Coro<void>(DnsServer&)> body) {
+/// The same with a name server that answers so, on each of these kernels.
+void check_on(const std::vector<KernelOptions>& kernels, const DnsAnswers& answers,
+              const std::function<Coro<void>(DnsServer&)>& body) {
     if (!asks_servers()) {
         MESSAGE("skipped: this build does not ask name servers itself");
         return;
     }
-    std::vector<KernelOptions> kernels{{}, test::tiny_uring()};
-    for (std::uint64_t seed = 1; seed <= 3; ++seed)
-        kernels.push_back({.shuffle_seed = seed});
     for (const KernelOptions& options : kernels) {
         const LeakGuard guard;
         run(with_server(answers, body), options);
     }
+}
+
+/// The same on kernels of several kinds.
+void check(const DnsAnswers& answers, const std::function<Coro<void>(DnsServer&)>& body) {
+    std::vector<KernelOptions> kernels{{}, test::tiny_uring()};
+    for (std::uint64_t seed = 1; seed <= 3; ++seed)
+        kernels.push_back({.shuffle_seed = seed});
+    check_on(kernels, answers, body);
 }
 
 /// Asks `server` alone, and patiently: a busy machine must not make a difference.
@@ -360,21 +368,23 @@ TEST_CASE("a server that fails, and one that refuses, are told apart") {
 }
 
 TEST_CASE("a server that does not answer times out after its tries") {
-    check([](const DnsQuery&) -> DnsReplies { return {}; },
-          [](DnsServer& server) -> Coro<void> {
-              const Addresses servers{server.address()};
-              const Complaint c = co_await complaint_of(
-                  resolve("silent.test.", 80,
-                          {.family = AF_INET, .timeout = 2ms, .tries = 3, .servers = servers}));
-              CHECK(c.code == std::errc::timed_out);
-              CHECK(c.text == "resolve silent.test.: no name server answered in time");
-              CHECK(server.count() == 3);
-          });
+    check_on(
+        {{}}, [](const DnsQuery&) -> DnsReplies { return {}; },
+        [](DnsServer& server) -> Coro<void> {
+            const Addresses servers{server.address()};
+            const Complaint c = co_await complaint_of(
+                resolve("silent.test.", 80,
+                        {.family = AF_INET, .timeout = 2ms, .tries = 2, .servers = servers}));
+            CHECK(c.code == std::errc::timed_out);
+            CHECK(c.text == "resolve silent.test.: no name server answered in time");
+            CHECK(server.count() == 2);
+        });
 }
 
 TEST_CASE("a query that is lost is sent again") {
     const auto lost = std::make_shared<int>(0);
-    check(
+    check_on(
+        {{}},
         [lost](const DnsQuery& query) -> DnsReplies {
             if ((*lost)++ % 2 == 0)
                 return {};
@@ -454,6 +464,38 @@ TEST_CASE("an answer that breaks off is a bad response") {
             const Complaint c =
                 co_await complaint_of(resolve("www.test.", 80, {.tries = 1, .servers = servers}));
             CHECK(c.code == ResolveErrc::bad_response);
+        });
+}
+
+TEST_CASE("whatever comes in place of an answer, a look-up ends") {
+    const auto random = std::make_shared<std::minstd_rand>(1);
+    check(
+        [random](const DnsQuery& query) -> DnsReplies {
+            const std::string right = reply(query).cname("b.test").a("192.0.2.1");
+            std::string wrong = right;
+            for (int changes = static_cast<int>((*random)() % 4); changes >= 0; --changes)
+                wrong[2 + (*random)() % (wrong.size() - 2)] = static_cast<char>((*random)());
+            if ((*random)() % 4 == 0)
+                wrong.resize((*random)() % wrong.size());
+            return {wrong, right};
+        },
+        [](DnsServer& server) -> Coro<void> {
+            const Addresses servers{server.address()};
+            int found = 0;
+            int failed = 0;
+            for (int i = 0; i < 50; ++i) {
+                try {
+                    co_await resolve(
+                        "a.test.", 80,
+                        {.family = AF_INET, .timeout = 20s, .tries = 1, .servers = servers});
+                    ++found;
+                } catch (const std::system_error& e) {
+                    failed += e.code().category() == resolve_category();
+                }
+            }
+            CHECK(found + failed == 50);
+            CHECK(found > 0);
+            CHECK(failed > 0);
         });
 }
 

@@ -4,10 +4,12 @@
 //     {reply(query).a("192.0.2.1")}; }}; Task<> serving = co_await spawn(server.serve());
 #pragma once
 
+#include <algorithm>
 #include <array>
 #include <cstddef>
 #include <cstdint>
 #include <functional>
+#include <span>
 #include <stdexcept>
 #include <string>
 #include <utility>
@@ -184,25 +186,35 @@ private:
     }
 
     Coro<void> serve_tcp() {
+        co_await task_group([this](TaskGroup& group) -> Coro<void> {
+            for (;;) {
+                const auto fd = co_await traps::accept(tcp_.get());
+                co_await group.spawn(serve_client(Descriptor{fd.value()}), {.daemon = true});
+            }
+        });
+    }
+
+    /// As many queries as the client has.
+    Coro<void> serve_client(Descriptor client) {
         for (;;) {
-            const auto fd = co_await traps::accept(tcp_.get());
-            const Descriptor client{fd.value()};
             std::array<std::byte, 4096> buffer;
             const auto head = std::span(buffer).first(2);
             const auto prefix = co_await traps::recv(client.get(), head, MSG_WAITALL);
             if (!prefix || *prefix != 2)
-                continue;
+                co_return;
             const auto size = std::to_integer<std::size_t>(buffer[0]) * 256 +
                               std::to_integer<std::size_t>(buffer[1]);
             const auto body = std::span(buffer).first(size);
             const auto received = co_await traps::recv(client.get(), body, MSG_WAITALL);
             if (!received || *received != size)
-                continue;
+                co_return;
             for (const std::string& text : answer(buffer, size, true)) {
-                std::string all = dns_number(static_cast<std::uint16_t>(text.size())) + text;
-                all.resize(std::min(all.size(), tcp_bytes_max));
-                (void)co_await traps::send(client.get(), std::as_bytes(std::span(all)),
-                                           MSG_WAITALL);
+                const std::string all = dns_number(static_cast<std::uint16_t>(text.size())) + text;
+                const auto sent =
+                    std::as_bytes(std::span(all)).first(std::min(all.size(), tcp_bytes_max));
+                (void)co_await traps::send(client.get(), sent, MSG_WAITALL);
+                if (sent.size() < all.size())
+                    co_return;
             }
         }
     }
