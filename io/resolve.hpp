@@ -39,7 +39,7 @@ namespace trapline {
 enum class ResolveErrc {
     host_not_found = 1, ///< no such host
     no_data,            ///< there is the host, but no address of the family asked for
-    timed_out,          ///< no name server answered in time; also std::errc::timed_out
+    timed_out,          ///< no answer in time, std::errc::timed_out; getaddrinfo: server_failure
     server_failure,     ///< a name server could not find out
     server_refused,     ///< a name server does not serve us
     server_unreachable, ///< no name server listens
