@@ -41,6 +41,11 @@ public:
     /// Connects to `peer`. Blocks. Cancelled half way, the socket is closed.
     static Coro<TcpStream> connect(SocketAddress peer, ConnectOptions options = {});
 
+    /// Looks the host up, see io/resolve.hpp, and connects to the first of its addresses that
+    /// answers, see io/happy_eyeballs.hpp. Throws as these do. Blocks. Cancelled half way, all
+    /// sockets are closed.
+    static Coro<TcpStream> connect(std::string host, std::uint16_t port);
+
     // Options. None of them blocks.
 
     /// Sends small pieces at once instead of waiting for the acknowledgement of those before

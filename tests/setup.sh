@@ -89,6 +89,7 @@ install_missing() {
     has ninja || missing="$missing ninja-build"
     has pkg-config || missing="$missing pkg-config"
     pkg-config --exists 'liburing >= 2.3' 2>/dev/null || missing="$missing liburing-dev"
+    pkg-config --exists libcares 2>/dev/null || missing="$missing libc-ares-dev"
     if [ "$1" = tests ]; then
         has python3 || missing="$missing python3"
         has nc || missing="$missing netcat-openbsd"
