@@ -6,53 +6,15 @@ Many clients at once, a large payload, half a close, then SIGINT; and starts tha
 
 import os
 import random
-import re
 import signal
 import socket
 import subprocess
 import sys
 import threading
 
+from peers import DEADLINE_S, Server, check, receive
+
 ECHO = sys.argv[1]
-DEADLINE_S = 20
-
-
-class Server:
-    """The example on a free port, or at `address`."""
-
-    def __init__(self, address="127.0.0.1:0"):
-        self.process = subprocess.Popen(
-            [ECHO, address], stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True
-        )
-        line = self.process.stdout.readline()
-        found = re.search(r"(\[.*\]|[\d.]+):(\d+)", line)
-        if not found:
-            self.process.kill()
-            sys.exit(f"no address in the first line {line!r}: {self.process.communicate()}")
-        self.host, self.port = found[1].strip("[]"), int(found[2])
-
-    def connect(self):
-        return socket.create_connection((self.host, self.port), timeout=DEADLINE_S)
-
-    def stop(self, how=signal.SIGINT):
-        self.process.send_signal(how)
-        out, errors = self.process.communicate(timeout=DEADLINE_S)
-        return self.process.returncode, out, errors
-
-
-def check(condition, text):
-    if not condition:
-        sys.exit(f"FAILED: {text}")
-
-
-def receive(stream, size):
-    received = bytearray()
-    while len(received) < size:
-        part = stream.recv(min(65536, size - len(received)))
-        if not part:
-            break
-        received += part
-    return bytes(received)
 
 
 def many_clients(server):
@@ -140,7 +102,7 @@ def refused_to_nobody():
 
 
 def main():
-    server = Server()
+    server = Server(ECHO)
     many_clients(server)
     large_payload_and_half_close(server)
     unfriendly_clients(server)
@@ -159,7 +121,7 @@ def main():
         check(out.endswith("bye\n"), f"no farewell in {out!r}")
         check(idle.recv(1) == b"", "the idle client did not see the end of the stream")
 
-    code, out, errors = Server().stop(signal.SIGTERM)
+    code, out, errors = Server(ECHO).stop(signal.SIGTERM)
     check(code == 0 and out.endswith("bye\n") and not errors, "an orderly end by SIGTERM")
 
     if socket.has_ipv6:
@@ -168,7 +130,7 @@ def main():
                 probe.bind(("::1", 0))
         except OSError:
             return
-        server = Server("[::1]:0")
+        server = Server(ECHO, address="[::1]:0")
         with server.connect() as stream:
             stream.sendall(b"six")
             check(receive(stream, 3) == b"six", "no echo over IPv6")
