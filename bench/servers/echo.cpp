@@ -1,11 +1,15 @@
 // The echo server of examples/echo.cpp as the comparison runs it: until SIGTERM or SIGINT, and
 // without a word about its clients.
 //
-//     server_echo 127.0.0.1:25000 [--counters]
+//     server_echo 127.0.0.1:25000 [--receive] [--counters]
+//
+// With --receive it takes what comes in lent buffers.
+#include <algorithm>
 #include <array>
 #include <cstdio>
 #include <exception>
 #include <string_view>
+#include <vector>
 
 #include <trapline/trapline.hpp>
 
@@ -19,15 +23,25 @@ Coro<void> echo(TcpStream client) {
         co_await client.send_all(std::span(buffer).first(n));
 }
 
-Coro<void> serve(TcpListener& listener) {
-    for (;;)
-        co_await spawn(echo(co_await listener.accept()));
+Coro<void> echo_lent(TcpStream client) {
+    while (const BufferLease data = co_await client.receive())
+        co_await client.send_all(data);
 }
 
-Coro<void> server(SocketAddress at) {
+Coro<void> serve(TcpListener& listener, bool lent) {
+    for (;;) {
+        TcpStream client = co_await listener.accept();
+        if (lent)
+            co_await spawn(echo_lent(std::move(client)));
+        else
+            co_await spawn(echo(std::move(client)));
+    }
+}
+
+Coro<void> server(SocketAddress at, bool lent) {
     SignalSet stop{SIGINT, SIGTERM};
     TcpListener listener = co_await TcpListener::bind(at);
-    auto serving = co_await spawn(serve(listener));
+    auto serving = co_await spawn(serve(listener, lent));
     co_await stop.next();
     co_await serving.cancel();
 }
@@ -45,9 +59,12 @@ void print(const Kernel::Counters& counters) {
 
 int main(int argc, char** argv) {
     try {
+        const std::vector<std::string_view> options(argv + std::min(argc, 2), argv + argc);
+        const auto has = [&](std::string_view o) { return std::ranges::contains(options, o); };
         Kernel kernel;
-        kernel.run(server(SocketAddress::parse(argc > 1 ? argv[1] : "127.0.0.1:25000")));
-        if (argc > 2 && std::string_view(argv[2]) == "--counters")
+        const char* at = argc > 1 ? argv[1] : "127.0.0.1:25000";
+        kernel.run(server(SocketAddress::parse(at), has("--receive")));
+        if (has("--counters"))
             print(kernel.counters());
     } catch (const std::exception& failure) {
         std::fprintf(stderr, "server_echo: %s\n", failure.what());

@@ -2,12 +2,15 @@
 // echoes and a task that sends a message and takes it back, again and again. No network and no
 // second process disturb it. raw_unix_pairs.c does the same by hand, operation for operation.
 //
-//     server_unix_pairs [PAIRS] [ROUND_TRIPS]
+//     server_unix_pairs [PAIRS] [ROUND_TRIPS] [--receive]
+//
+// With --receive the echo takes what comes in lent buffers.
 #include <array>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <exception>
+#include <string_view>
 #include <vector>
 
 #include <ctime>
@@ -32,6 +35,11 @@ Coro<void> echo(TcpStream client) {
     std::array<std::byte, 4096> buffer;
     while (std::size_t n = co_await client.recv(buffer))
         co_await client.send_all(std::span(buffer).first(n));
+}
+
+Coro<void> echo_lent(TcpStream client) {
+    while (const BufferLease data = co_await client.receive())
+        co_await client.send_all(data);
 }
 
 Coro<void> drive(TcpStream& server, int pair, int trips) {
@@ -61,7 +69,7 @@ double cpu_ns() {
     return static_cast<double>(time.tv_sec) * 1e9 + static_cast<double>(time.tv_nsec);
 }
 
-Coro<void> measure(const Kernel& kernel, int pairs, int trips) {
+Coro<void> measure(const Kernel& kernel, int pairs, int trips, bool lent) {
     std::vector<TcpStream> servers;
     std::vector<Task<void>> echoes;
     for (int i = 0; i < pairs; ++i) {
@@ -69,7 +77,11 @@ Coro<void> measure(const Kernel& kernel, int pairs, int trips) {
         if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, ends) != 0)
             throw std::system_error(errno, std::system_category(), "socketpair");
         servers.emplace_back(Descriptor{ends[0]}, SocketAddress{});
-        echoes.push_back(co_await spawn(echo(TcpStream{Descriptor{ends[1]}, SocketAddress{}})));
+        TcpStream client{Descriptor{ends[1]}, SocketAddress{}};
+        if (lent)
+            echoes.push_back(co_await spawn(echo_lent(std::move(client))));
+        else
+            echoes.push_back(co_await spawn(echo(std::move(client))));
     }
     co_await drive_all(servers, warm_up_trips);
     const auto before = kernel.counters().engine;
@@ -94,7 +106,8 @@ int main(int argc, char** argv) {
     const int trips = argc > 2 ? std::atoi(argv[2]) : 3000;
     try {
         Kernel kernel;
-        kernel.run(measure(kernel, pairs, trips));
+        const bool lent = argc > 3 && std::string_view(argv[3]) == "--receive";
+        kernel.run(measure(kernel, pairs, trips, lent));
     } catch (const std::exception& failure) {
         std::fprintf(stderr, "server_unix_pairs: %s\n", failure.what());
         return 1;
