@@ -19,6 +19,9 @@
 #include "io/tcp.hpp"
 #include "io/udp.hpp"
 #include "io/unix.hpp"
+#ifdef TRAPLINE_TLS
+#include "io/tls.hpp"
+#endif
 #include "kernel/kernel.hpp"
 #include "traps/async_generator.hpp"
 #include "traps/barrier.hpp"

@@ -92,10 +92,15 @@ install_missing() {
     pkg-config --exists libcares 2>/dev/null || missing="$missing libc-ares-dev"
     if [ "$1" = tests ]; then
         has python3 || missing="$missing python3"
+        has openssl || missing="$missing openssl"
         has nc || missing="$missing netcat-openbsd"
         [ -e /usr/include/doctest/doctest.h ] || missing="$missing doctest-dev"
         pkg-config --exists benchmark 2>/dev/null || missing="$missing libbenchmark-dev"
     fi
+    case $* in
+    tests* | *tls*)
+        pkg-config --exists 'openssl >= 3.0' 2>/dev/null || missing="$missing libssl-dev" ;;
+    esac
     choose_compiler
     case "$CXX ${MESON_ARGS:-}" in
     clang++-19*b_sanitize*)
@@ -123,6 +128,9 @@ configure() {
         quietly meson setup --reconfigure -Dtests=true -Dbench=true "$BUILD" "$root" ||
             die "could not configure $BUILD"
         rm "$BUILD/examples_only"
+    elif [ -n "$missing" ]; then
+        # What was just installed may be what the build did without so far.
+        quietly meson setup --reconfigure "$BUILD" "$root" || die "could not configure $BUILD"
     fi
 }
 
@@ -136,7 +144,7 @@ compile() {
 
 setup() {
     asked=${CXX:-}${MESON_ARGS:-}
-    install_missing "$1"
+    install_missing "$@"
     configure "$1"
     shift
     compile "$@"

@@ -1,0 +1,121 @@
+#!/bin/sh
+# Talks to the TLS examples with OpenSSL's own client and server. Arguments: tls_echo, tls_ask.
+set -eu
+echo_program=$1
+ask_program=$2
+command -v openssl >/dev/null || { echo "there is no openssl here"; exit 77; }
+
+work=$(mktemp -d)
+server= other=
+trap 'for pid in $server $other; do kill "$pid" 2>/dev/null || true; done; rm -rf "$work"' EXIT
+
+fail() {
+    echo "FAILED: $*" >&2
+    exit 1
+}
+
+# certificate NAME SUBJECT EXTENSION [SIGNER]
+certificate() {
+    openssl req -x509 -newkey ec -pkeyopt ec_paramgen_curve:P-256 -nodes -days 2 -subj "/CN=$2" \
+        -addext "$3" -keyout "$work/$1.key" -out "$work/$1.pem" \
+        ${4:+-CA "$work/$4.pem" -CAkey "$work/$4.key"} 2>/dev/null
+}
+if ! openssl req -help 2>&1 | grep -q -- '-CAkey'; then
+    echo "openssl is too old to sign by req"
+    exit 77
+fi
+certificate ca authority subjectKeyIdentifier=hash
+certificate server example.org subjectAltName=DNS:example.org ca
+certificate client ada subjectAltName=DNS:ada ca
+
+start() {
+    rm -f "$work/out"
+    mkfifo "$work/out"
+    "$echo_program" 127.0.0.1:0 --cert "$work/server.pem" --key "$work/server.key" "$@" \
+        >"$work/out" 2>"$work/errors" &
+    server=$!
+    exec 3<"$work/out"
+    read -r line <&3 # the server says where it listens as soon as it does
+    port=$(echo "$line" | sed -n 's/.*127\.0\.0\.1:\([0-9]*\).*/\1/p')
+    [ -n "$port" ] || fail "no port in '$line'"
+}
+
+stop() {
+    kill -INT "$server"
+    status=0
+    wait "$server" || status=$?
+    server=
+    [ "$status" = 0 ] || fail "exit code $status after SIGINT"
+}
+
+# client OPTION...: sends its standard input, and a Q to end; -ign_eof would wait for ever.
+client() {
+    timeout 20 openssl s_client -connect "127.0.0.1:$port" -servername example.org \
+        -verify_return_error -verify_hostname example.org -CAfile "$work/ca.pem" "$@" 2>&1
+}
+
+# The answer is there before the client ends: it ends when the server has.
+start
+for version in tls1_2 tls1_3; do
+    answer=$( (echo "hello by $version"; sleep 0.3; echo Q) | client -$version -alpn echo)
+    echo "$answer" | grep -q "hello by $version" || fail "no echo by $version: $answer"
+    echo "$answer" | grep -q 'ALPN protocol: echo' || fail "no ALPN by $version: $answer"
+    echo "$answer" | grep -q 'Verify return code: 0 (ok)' || fail "not verified: $answer"
+done
+
+# K asks for new keys of both sides, R for renegotiation; s_client tells what came of it.
+answer=$( (sleep 0.2; echo K; sleep 0.2; echo "new keys"; sleep 0.3; echo Q) | client -tls1_3)
+echo "$answer" | grep -q "new keys" || fail "no echo after new keys: $answer"
+answer=$( (sleep 0.2; echo R; sleep 0.3; echo Q) | client -tls1_2) || true
+echo "$answer" | grep -q 'no renegotiation' || fail "renegotiation is not refused: $answer"
+
+for version in tls1_2 tls1_3; do
+    (sleep 0.3; echo Q) | client -$version -sess_out "$work/session" >/dev/null
+    answer=$( (sleep 0.2; echo Q) | client -$version -sess_in "$work/session")
+    echo "$answer" | grep -q '^Reused, ' || fail "$version is not resumed: $answer"
+done
+
+head -c 2000000 /dev/urandom | base64 -w 70 | tr QRKkB x >"$work/sent"
+(cat "$work/sent"; sleep 1) | timeout 20 openssl s_client -connect "127.0.0.1:$port" -quiet \
+    -no_ign_eof >"$work/received" 2>/dev/null || true
+cmp "$work/sent" "$work/received" || fail "two million bytes came back otherwise than sent"
+
+# What is refused is told in a sentence, and the others are served.
+client -tls1_1 -cipher ALL:@SECLEVEL=0 </dev/null >/dev/null && fail "TLS 1.1 is served"
+printf 'GET / HTTP/1.0\r\n\r\n' | timeout 20 openssl s_client -connect "127.0.0.1:$port" \
+    -alpn nothing >/dev/null 2>&1 && fail "an unknown protocol is served"
+stop
+grep -q 'TLS handshake with 127.0.0.1:[0-9]*: ' "$work/errors" || fail "$(cat "$work/errors")"
+
+start --ca "$work/ca.pem"
+answer=$( (echo "it is me"; sleep 0.3; echo Q) |
+    client -cert "$work/client.pem" -key "$work/client.key")
+echo "$answer" | grep -q "it is me" || fail "no echo with a client certificate: $answer"
+answer=$( (echo "it is me"; sleep 0.3; echo Q) | client) || true
+echo "$answer" | grep -q "it is me" && fail "served without a client certificate: $answer"
+stop
+grep -q 'peer did not return a certificate' "$work/errors" || fail "$(cat "$work/errors")"
+
+# Our client, OpenSSL's server: -rev answers each line reversed. It finds no free port itself.
+for port in 25443 25444 25445 25446; do
+    openssl s_server -accept "127.0.0.1:$port" -rev -cert "$work/server.pem" \
+        -key "$work/server.key" >"$work/server.out" 2>&1 &
+    other=$!
+    for _ in 1 2 3 4 5 6 7 8 9 10; do
+        grep -q ACCEPT "$work/server.out" && break 2
+        sleep 0.1
+    done
+    kill "$other" 2>/dev/null || true
+    other=
+done
+[ -n "$other" ] || { echo "no port for s_server"; exit 77; }
+answer=$("$ask_program" "127.0.0.1:$port" example.org --ca "$work/ca.pem" "abc") ||
+    fail "tls_ask with s_server"
+[ "$answer" = cba ] || fail "'$answer' instead of 'cba'"
+answer=$("$ask_program" "127.0.0.1:$port" example.net --ca "$work/ca.pem" "abc" 2>&1) &&
+    fail "another host's certificate is taken"
+[ "$answer" = "tls_ask: TLS handshake with example.net: certificate is not valid for host \
+example.net (it is for example.org)" ] || fail "$answer"
+answer=$("$ask_program" "127.0.0.1:$port" example.org "abc" 2>&1) && fail "a stranger is trusted"
+[ "$answer" = "tls_ask: TLS handshake with example.org: certificate is of an issuer who is not \
+trusted" ] || fail "$answer"
