@@ -1,9 +1,10 @@
 #!/bin/sh
-# Compares echo servers: ours, raw io_uring and raw epoll over TCP, and ours with raw io_uring over
-# socket pairs within one process. Prints a table, and writes build/servers.json.
+# Compares echo servers: ours, raw io_uring and raw epoll over TCP, ours with OpenSSL on raw epoll
+# over TLS, and ours with raw io_uring over socket pairs within one process. Prints a table, and
+# writes build/servers.json.
 #
-#     sh bench/servers.sh                 all of it, about two and a half minutes
-#     sh bench/servers.sh tcp|unix|memory [--rounds 9] [--seconds 1] [--build build]
+#     sh bench/servers.sh                 all of it, about four minutes
+#     sh bench/servers.sh tcp|tls|unix|memory [--rounds 9] [--seconds 1] [--build build]
 #
 # Processor time a request is the figure to look at: rates depend on what else the machine does.
 # Rounds in which the host or other processes took the processor away are repeated.
@@ -27,6 +28,9 @@ programs=
 for name in echo raw_uring raw_epoll load unix_pairs raw_unix_pairs; do
     programs="$programs bench/server_$name"
 done
+if ninja -C "$build" -t query bench/server_raw_tls_epoll >/dev/null 2>&1; then
+    programs="$programs bench/server_tls_echo bench/server_raw_tls_epoll"
+fi
 # shellcheck disable=SC2086 # a list
 ninja -C "$build" $programs | tail -n 1
 exec python3 bench/servers/rounds.py "$@"

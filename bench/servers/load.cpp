@@ -2,12 +2,13 @@
 // it has come back, checks every byte and sends the next. One thread on epoll, no Trapline.
 //
 //     server_load 127.0.0.1:25000 [--connections 64] [--bytes 64] [--seconds 1] [--warm-up 0.2]
-//                 [--requests N] [--pid SERVER] [--idle]
+//                 [--requests N] [--pid SERVER] [--idle] [--tls]
 //
 // With --requests it ends after so many instead of by time. With --pid the server's processor
 // time is taken over the same stretch of time, and what the host and other processes took away
 // from it. With --idle the connections are opened, used once and left alone, and what the
-// server's memory has grown by is told. The last line, RESULT {...}, is for programs.
+// server's memory has grown by is told. With --tls the connections are OpenSSL's, which looks at no
+// certificates. The last line, RESULT {...}, is for programs.
 #include <algorithm>
 #include <array>
 #include <bit>
@@ -19,17 +20,25 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <optional>
 #include <random>
 #include <string>
 #include <string_view>
 #include <vector>
 
 #include <arpa/inet.h>
+#include <fcntl.h>
 #include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
 #include <unistd.h>
+
+#ifdef TRAPLINE_TLS
+#include <openssl/ssl.h>
+#else
+struct ssl_st;
+#endif
 
 namespace {
 
@@ -42,6 +51,7 @@ struct Options {
     std::uint64_t requests = 0;
     int pid = 0;
     bool idle = false;
+    bool tls = false;
 };
 
 [[noreturn]] void fail(const std::string& what, int error = 0) {
@@ -140,6 +150,54 @@ std::uint64_t memory_kib(int pid) {
     fail("cannot read the memory of process " + std::to_string(pid));
 }
 
+/// TLS over a connected socket, which is non-blocking after the handshake. Calls answer as those of
+/// sockets do.
+class Tls {
+public:
+#ifdef TRAPLINE_TLS
+    Tls() : context_(SSL_CTX_new(TLS_client_method())) {
+        if (!context_)
+            fail("TLS", ENOMEM);
+        SSL_CTX_set_read_ahead(context_, 1);
+    }
+    ssl_st* connect(int fd) {
+        SSL* ssl = SSL_new(context_);
+        if (!ssl || SSL_set_fd(ssl, fd) != 1 || SSL_connect(ssl) != 1)
+            fail("TLS handshake", EPROTO);
+        fcntl(fd, F_SETFL, fcntl(fd, F_GETFL) | O_NONBLOCK);
+        return ssl;
+    }
+    static ssize_t send(ssl_st* ssl, const char* data, std::size_t size) {
+        return answer(ssl, SSL_write(ssl, data, static_cast<int>(size)));
+    }
+    static ssize_t recv(ssl_st* ssl, char* to, std::size_t size) {
+        return answer(ssl, SSL_read(ssl, to, static_cast<int>(size)));
+    }
+    static void end(ssl_st* ssl) { SSL_shutdown(ssl); }
+    static void drop(ssl_st* ssl) { SSL_free(ssl); }
+
+private:
+    static ssize_t answer(ssl_st* ssl, int result) {
+        if (result > 0)
+            return result;
+        switch (SSL_get_error(ssl, result)) {
+        case SSL_ERROR_ZERO_RETURN: return 0;
+        case SSL_ERROR_WANT_READ:
+        case SSL_ERROR_WANT_WRITE: errno = EAGAIN; return -1;
+        default: errno = EPROTO; return -1;
+        }
+    }
+
+    SSL_CTX* context_;
+#else
+    ssl_st* connect(int) { fail("built without TLS"); }
+    static ssize_t send(ssl_st*, const char*, std::size_t) { return -1; }
+    static ssize_t recv(ssl_st*, char*, std::size_t) { return -1; }
+    static void end(ssl_st*) {}
+    static void drop(ssl_st*) {}
+#endif
+};
+
 class Load {
 public:
     explicit Load(const Options& options);
@@ -152,6 +210,7 @@ public:
 private:
     struct Connection {
         int fd = -1;
+        ssl_st* tls = nullptr;
         std::size_t sent = 0;
         std::size_t received = 0;
         std::uint64_t count = 0; ///< messages
@@ -178,6 +237,7 @@ private:
     std::vector<char> buffer_;
     std::vector<Connection> connections_;
     int epoll_ = epoll_create1(EPOLL_CLOEXEC);
+    std::optional<Tls> tls_;
 
     Phase phase_ = Phase::warm_up;
     std::size_t waiting_ = 0; ///< connections with an answer to come
@@ -195,6 +255,8 @@ Load::Load(const Options& options)
       text_(text_places + options.bytes),
       buffer_(options.bytes),
       connections_(options.connections) {
+    if (options.tls)
+        tls_.emplace();
     std::mt19937_64 dice{42};
     std::ranges::generate(text_, [&] { return static_cast<char>(dice()); });
     const std::size_t colon = options_.address.rfind(':');
@@ -223,6 +285,8 @@ void Load::open() {
         }
         const int on = 1;
         setsockopt(at.fd, IPPROTO_TCP, TCP_NODELAY, &on, sizeof on);
+        if (tls_)
+            at.tls = tls_->connect(at.fd);
         epoll_event event{.events = EPOLLIN | EPOLLOUT | EPOLLRDHUP | EPOLLET,
                           .data = {.ptr = &at}};
         if (epoll_ctl(epoll_, EPOLL_CTL_ADD, at.fd, &event) != 0)
@@ -239,8 +303,10 @@ void Load::start(Connection& at) {
 
 void Load::send_rest(Connection& at) {
     while (at.sent < options_.bytes) {
-        const ssize_t n = send(at.fd, message_of(at) + at.sent, options_.bytes - at.sent,
-                               MSG_NOSIGNAL | MSG_DONTWAIT);
+        const char* data = message_of(at) + at.sent;
+        const std::size_t size = options_.bytes - at.sent;
+        const ssize_t n = at.tls ? Tls::send(at.tls, data, size)
+                                 : send(at.fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EAGAIN)
             return;
         if (n < 0)
@@ -251,7 +317,9 @@ void Load::send_rest(Connection& at) {
 
 void Load::receive(Connection& at) {
     while (at.received < options_.bytes) {
-        const ssize_t n = recv(at.fd, buffer_.data(), options_.bytes - at.received, MSG_DONTWAIT);
+        const std::size_t left = options_.bytes - at.received;
+        const ssize_t n = at.tls ? Tls::recv(at.tls, buffer_.data(), left)
+                                 : recv(at.fd, buffer_.data(), left, MSG_DONTWAIT);
         if (n < 0 && errno == EAGAIN)
             return;
         if (n < 0)
@@ -331,12 +399,21 @@ void Load::run() {
 
 /// Ends all connections in order; nothing must come any more.
 void Load::close() {
-    for (const Connection& at : connections_)
-        shutdown(at.fd, SHUT_WR);
+    for (const Connection& at : connections_) {
+        if (at.tls)
+            Tls::end(at.tls);
+        else
+            shutdown(at.fd, SHUT_WR);
+    }
     for (const Connection& at : connections_) {
         char byte = 0;
-        if (const ssize_t n = recv(at.fd, &byte, 1, 0); n != 0)
+        if (at.tls)
+            fcntl(at.fd, F_SETFL, fcntl(at.fd, F_GETFL) & ~O_NONBLOCK);
+        if (const ssize_t n = at.tls ? Tls::recv(at.tls, &byte, 1) : recv(at.fd, &byte, 1, 0);
+            n != 0)
             fail("end of a connection", n < 0 ? errno : EPROTO);
+        if (at.tls)
+            Tls::drop(at.tls);
         ::close(at.fd);
     }
 }
@@ -398,6 +475,8 @@ Options parse(int argc, char** argv) {
             options.pid = std::stoi(value());
         else if (name == "--idle")
             options.idle = true;
+        else if (name == "--tls")
+            options.tls = true;
         else if (name.starts_with("--"))
             fail("unknown option " + std::string(name));
         else

@@ -29,6 +29,10 @@ SERVERS = {
     "raw io_uring, single": ["server_raw_uring", "--single"],
     "raw epoll": ["server_raw_epoll"],
 }
+TLS_SERVERS = {
+    "ours": ["server_tls_echo"],
+    "raw epoll": ["server_raw_tls_epoll"],
+}
 PAIRS = {
     "ours": ["server_unix_pairs"],
     "ours, receive()": ["server_unix_pairs", "--receive"],
@@ -110,28 +114,33 @@ def ratios(results, ours, floor):
             for kind in ("best", "median")}
 
 
+def measured_rounds(servers, connections, arguments, counts, *options):
+    """The summary of each server's rounds."""
+    rounds = {name: [] for name in servers}
+    for number in range(arguments.rounds):
+        names = list(servers)
+        shift = number % len(names)  # nobody is always the first
+        for name in names[shift:] + names[:shift]:
+            def measure(name=name):
+                with Server(arguments.build, servers[name]) as server:
+                    return server.load(arguments.build, "--connections", connections,
+                                       "--bytes", 64, "--seconds", arguments.seconds, *options)
+            rounds[name].append(undisturbed(measure, counts))
+        progress(f"{connections} connections, round {number + 1} of {arguments.rounds}")
+    return {name: {
+        "per_second": summary(of, "per_second", max),
+        "cpu_ns": summary(of, "cpu_ns", min),
+        "p50_us": summary(of, "p50_us", min),
+        "p99_us": summary(of, "p99_us", min),
+        "busy_percent": summary(of, "busy_percent", max),
+        "rounds": of,
+    } for name, of in rounds.items()}
+
+
 def tcp(arguments, counts):
     outcome = {}
     for connections in arguments.connections:
-        rounds = {name: [] for name in SERVERS}
-        for number in range(arguments.rounds):
-            names = list(SERVERS)
-            shift = number % len(names)  # nobody is always the first
-            for name in names[shift:] + names[:shift]:
-                def measure(name=name):
-                    with Server(arguments.build, SERVERS[name]) as server:
-                        return server.load(arguments.build, "--connections", connections,
-                                           "--bytes", 64, "--seconds", arguments.seconds)
-                rounds[name].append(undisturbed(measure, counts))
-            progress(f"{connections} connections, round {number + 1} of {arguments.rounds}")
-        results = {name: {
-            "per_second": summary(of, "per_second", max),
-            "cpu_ns": summary(of, "cpu_ns", min),
-            "p50_us": summary(of, "p50_us", min),
-            "p99_us": summary(of, "p99_us", min),
-            "busy_percent": summary(of, "busy_percent", max),
-            "rounds": of,
-        } for name, of in rounds.items()}
+        results = measured_rounds(SERVERS, connections, arguments, counts)
         raw = min((name for name in SERVERS if "io_uring" in name),
                   key=lambda name: results[name]["cpu_ns"]["median"])
         outcome[str(connections)] = {
@@ -141,6 +150,18 @@ def tcp(arguments, counts):
             "receive_to_raw_uring": ratios(results, "ours, receive()", raw),
             "ours_to_raw_epoll": ratios(results, "ours", "raw epoll"),
         }
+    return outcome
+
+
+def tls(arguments, counts):
+    if not all(os.path.exists(f"{arguments.build}/bench/{command[0]}")
+               for command in TLS_SERVERS.values()):
+        return {}  # built without
+    outcome = {}
+    for connections in arguments.connections:
+        results = measured_rounds(TLS_SERVERS, connections, arguments, counts, "--tls")
+        outcome[str(connections)] = {"servers": results,
+                                     "ours_to_raw_epoll": ratios(results, "ours", "raw epoll")}
     return outcome
 
 
@@ -227,23 +248,33 @@ def percent(ratio):
     return f"{ratio['best']:.3f} (best), {ratio['median']:.3f} (median)"
 
 
+def print_servers(what, connections, servers):
+    print(f"\n{what}, {connections} connections, 64 B: server on core {SERVER_CORE}, "
+          f"load on core {LOAD_CORE}")
+    print(f"{'':26}{'requests/s':>22}{'CPU ns a request':>20}{'p50 us':>8}{'p99 us':>8}"
+          f"{'busy':>6}")
+    print(f"{'':26}{'best':>11}{'median':>11}{'best':>10}{'median':>10}")
+    for name, result in servers.items():
+        rate, cpu = result["per_second"], result["cpu_ns"]
+        print(f"{name:26}{rate['best']:11.0f}{rate['median']:11.0f}{cpu['best']:10.0f}"
+              f"{cpu['median']:10.0f}{result['p50_us']['median']:8.0f}"
+              f"{result['p99_us']['median']:8.0f}{result['busy_percent']['median']:5.0f}%")
+
+
 def print_tcp(outcome):
     for connections, of in outcome.items():
-        print(f"\nTCP, {connections} connections, 64 B: server on core {SERVER_CORE}, "
-              f"load on core {LOAD_CORE}")
-        print(f"{'':26}{'requests/s':>22}{'CPU ns a request':>20}{'p50 us':>8}{'p99 us':>8}"
-              f"{'busy':>6}")
-        print(f"{'':26}{'best':>11}{'median':>11}{'best':>10}{'median':>10}")
-        for name, result in of["servers"].items():
-            rate, cpu = result["per_second"], result["cpu_ns"]
-            print(f"{name:26}{rate['best']:11.0f}{rate['median']:11.0f}{cpu['best']:10.0f}"
-                  f"{cpu['median']:10.0f}{result['p50_us']['median']:8.0f}"
-                  f"{result['p99_us']['median']:8.0f}{result['busy_percent']['median']:5.0f}%")
+        print_servers("TCP", connections, of["servers"])
         print(f"ours / {of['better_raw_uring']}: {percent(of['ours_to_raw_uring'])}"
               "; at most 1.08 is wanted")
         print(f"receive() / {of['better_raw_uring']}: {percent(of['receive_to_raw_uring'])}"
               "; at most 1.05 is wanted")
         print(f"ours / raw epoll: {percent(of['ours_to_raw_epoll'])}; below 1 is wanted")
+
+
+def print_tls(outcome):
+    for connections, of in outcome.items():
+        print_servers("TLS", connections, of["servers"])
+        print(f"ours / raw epoll: {percent(of['ours_to_raw_epoll'])}; at most 1.1 is wanted")
 
 
 def print_unix(outcome):
@@ -268,22 +299,23 @@ def print_memory(outcome):
 
 def main():
     parser = argparse.ArgumentParser(prog="servers.sh", description="Compares echo servers.")
-    parser.add_argument("what", nargs="*", help="tcp, unix, memory; default: all")
+    parser.add_argument("what", nargs="*", help="tcp, tls, unix, memory; default: all")
     parser.add_argument("--build", default="build", help="build folder")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=1, help="of a TCP round")
+    parser.add_argument("--seconds", type=float, default=1, help="of a TCP or TLS round")
     parser.add_argument("--connections", type=int, nargs="+", default=[64, 512])
     parser.add_argument("--trips", type=int, default=4000, help="round trips of a socket pair")
     parser.add_argument("--idle", type=int, default=10000, help="idle connections")
     arguments = parser.parse_args()
-    what = arguments.what or ["tcp", "unix", "memory"]
-    if unknown := set(what) - {"tcp", "unix", "memory"}:
+    what = arguments.what or ["tcp", "tls", "unix", "memory"]
+    if unknown := set(what) - {"tcp", "tls", "unix", "memory"}:
         parser.error(f"unknown: {', '.join(unknown)}")
 
     report = {"conditions": conditions(arguments.build)}
     counts = {"repeated": 0, "disturbed": 0}
     print(", ".join(f"{name} {value}" for name, value in report["conditions"].items()))
     for name, run, show in (("tcp", lambda: tcp(arguments, counts), print_tcp),
+                            ("tls", lambda: tls(arguments, counts), print_tls),
                             ("unix", lambda: unix_pairs(arguments, counts), print_unix),
                             ("memory", lambda: memory(arguments), print_memory)):
         if name in what:
