@@ -60,7 +60,9 @@ void print(const Kernel::Counters& counters) {
 int main(int argc, char** argv) {
     try {
         const std::vector<std::string_view> options(argv + std::min(argc, 2), argv + argc);
-        const auto has = [&](std::string_view o) { return std::ranges::contains(options, o); };
+        const auto has = [&](std::string_view o) {
+            return std::ranges::find(options, o) != options.end();
+        };
         Kernel kernel;
         const char* at = argc > 1 ? argv[1] : "127.0.0.1:25000";
         kernel.run(server(SocketAddress::parse(at), has("--receive")));
