@@ -14,7 +14,9 @@ Descriptors::Entry* Descriptors::entry(int fd) noexcept {
     const auto index = static_cast<std::size_t>(fd);
     if (index >= entries_.size()) {
         try {
-            entries_.resize(std::max(index + 1, entries_.size() * 2));
+            if (index >= entries_.capacity()) // what is only reserved takes no memory yet
+                entries_.reserve(std::max(index + 1, entries_.capacity() * 2));
+            entries_.resize(index + 1);
         } catch (const std::bad_alloc&) {
             return nullptr;
         }

@@ -68,7 +68,8 @@ Coro<bool> Task<void>::cancel() const {
         if (!delivery)
             throw std::system_error(delivery.error(), "cancel of task '" + task.name() + "'");
         co_await task.wait();
-        co_return task.record()->interrupted;
+        const bool reached = task.record()->interrupted;
+        co_return reached;
     }(*this);
 }
 

@@ -58,11 +58,12 @@ struct TaskRecord {
 
     TrapFrame frame;
     TaskState state = TaskState::created;
-    bool daemon = false;
-    bool cancelled = false;         ///< ended by an interrupt
-    bool interrupted = false;       ///< a cancellation was delivered to it
-    bool interrupt_pending = false; ///< one waits for its next interruptible trap
-    bool failure_seen = false;      ///< somebody was told of its exception
+    bool daemon : 1 = false;
+    bool cancelled : 1 = false;         ///< ended by an interrupt
+    bool interrupted : 1 = false;       ///< a cancellation was delivered to it
+    bool interrupt_pending : 1 = false; ///< one waits for its next interruptible trap
+    bool failure_seen : 1 = false;      ///< somebody was told of its exception
+    std::uint32_t references = 1;
 
 private:
     // Here, so that what a kernel needs for every trap lies beside the frame: with a hundred tasks
@@ -71,7 +72,6 @@ private:
     const detail::TaskType* type_;
 
 public:
-    std::uint32_t references = 1;
     WaitQueue joiners; ///< who waits for its end
     std::exception_ptr failure;
     std::unique_ptr<const std::string> given_name;

@@ -207,9 +207,11 @@ void UringEngine::check_process() const noexcept {
 [[gnu::noinline]] bool UringEngine::grow_slots() noexcept {
     const std::size_t old_size = slots_.size();
     try {
-        const std::size_t size = std::max<std::size_t>(64, old_size * 2);
-        cancels_.reserve(size); // each operation may have to wait there: see cancel()
-        slots_.resize(size);
+        constexpr std::size_t step = 64;
+        if (slots_.capacity() < old_size + step) // what is only reserved takes no memory yet
+            slots_.reserve(std::max(step, old_size * 2));
+        cancels_.reserve(slots_.capacity()); // each operation may have to wait there: see cancel()
+        slots_.resize(old_size + step);
     } catch (const std::bad_alloc&) {
         return false;
     }
