@@ -26,11 +26,11 @@ std::string http_date(std::time_t time) {
     std::tm parts{};
     ::gmtime_r(&time, &parts);
     char text[64];
-    const int size = std::snprintf(
-        text, sizeof text, "%s, %02d %s %04d %02d:%02d:%02d GMT",
-        days[static_cast<std::size_t>(parts.tm_wday)].data(), parts.tm_mday,
-        months[static_cast<std::size_t>(parts.tm_mon)].data(), parts.tm_year + 1900, parts.tm_hour,
-        parts.tm_min, parts.tm_sec);
+    const int size =
+        std::snprintf(text, sizeof text, "%s, %02d %s %04d %02d:%02d:%02d GMT",
+                      days[static_cast<std::size_t>(parts.tm_wday)].data(), parts.tm_mday,
+                      months[static_cast<std::size_t>(parts.tm_mon)].data(), parts.tm_year + 1900,
+                      parts.tm_hour, parts.tm_min, parts.tm_sec);
     return {text, static_cast<std::size_t>(size)};
 }
 

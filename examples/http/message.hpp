@@ -114,8 +114,12 @@ private:
 inline constexpr std::string_view text_type = "text/plain; charset=utf-8";
 inline constexpr std::string_view html_type = "text/html; charset=utf-8";
 
-inline Response text_response(std::string text) { return Response{200, text_type, std::move(text)}; }
-inline Response html_response(std::string page) { return Response{200, html_type, std::move(page)}; }
+inline Response text_response(std::string text) {
+    return Response{200, text_type, std::move(text)};
+}
+inline Response html_response(std::string page) {
+    return Response{200, html_type, std::move(page)};
+}
 
 /// A short text that says what the status is, and why if that is given.
 Response error_response(int status, std::string_view why = {});

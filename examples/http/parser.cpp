@@ -11,74 +11,13 @@
 
 #include <llhttp.h>
 
+#include "bytes.hpp"
+
 namespace trapline::http {
 
+using namespace detail;
+
 namespace {
-
-// --- what bytes may stand where ------------------------------------------------------------
-
-enum Kind : unsigned char {
-    token = 1,  ///< in methods and names of headers
-    text = 2,   ///< in values of headers: no control character but the tab
-    target = 4, ///< in the target of a request
-    digit = 8,
-    hex = 16,
-    host = 32, ///< in a host and port; brackets and all that names may have by RFC 3986
-};
-
-constexpr std::array<unsigned char, 256> kinds = [] {
-    std::array<unsigned char, 256> table{};
-    constexpr std::string_view marks = "!#$%&'*+-.^_`|~";
-    constexpr std::string_view host_marks = "-._~%!$&'()*+,;=:[]";
-    for (unsigned c = 0; c < 256; ++c) {
-        const bool is_digit = c >= '0' && c <= '9';
-        const unsigned small = c | 0x20;
-        const bool is_letter = c < 128 && small >= 'a' && small <= 'z';
-        const auto in = [c](std::string_view set) {
-            return c < 128 && set.contains(static_cast<char>(c));
-        };
-        unsigned kind = 0;
-        if (is_digit || is_letter || in(marks))
-            kind |= token;
-        if (c == '\t' || (c >= ' ' && c != 127))
-            kind |= text;
-        if (c > ' ' && c < 127 && c != '#')
-            kind |= target;
-        if (is_digit)
-            kind |= digit;
-        if (is_digit || (c < 128 && small >= 'a' && small <= 'f'))
-            kind |= hex;
-        if (is_digit || is_letter || in(host_marks))
-            kind |= host;
-        table[c] = static_cast<unsigned char>(kind);
-    }
-    return table;
-}();
-
-constexpr bool is(char c, Kind kind) noexcept {
-    return (kinds[static_cast<unsigned char>(c)] & kind) != 0;
-}
-
-/// How many bytes from the front on are of that kind.
-std::size_t count_of(std::string_view bytes, Kind kind) noexcept {
-    std::size_t count = 0;
-    while (count < bytes.size() && is(bytes[count], kind))
-        ++count;
-    return count;
-}
-
-bool all(std::string_view bytes, Kind kind) noexcept {
-    return count_of(bytes, kind) == bytes.size();
-}
-
-std::string_view trimmed(std::string_view value) noexcept {
-    const auto blank = [](char c) { return c == ' ' || c == '\t'; };
-    while (!value.empty() && blank(value.front()))
-        value.remove_prefix(1);
-    while (!value.empty() && blank(value.back()))
-        value.remove_suffix(1);
-    return value;
-}
 
 bool contains_chunked(std::string_view value) noexcept {
     constexpr std::string_view chunked = "chunked";
@@ -91,13 +30,13 @@ bool contains_chunked(std::string_view value) noexcept {
 /// Methods that a server may be expected to know, whether it implements them or not.
 bool is_known_method(std::string_view method) noexcept {
 #define TRAPLINE_METHOD(number, name, string) #string,
-    static constexpr std::array known = std::to_array<std::string_view>(
-        {HTTP_METHOD_MAP(TRAPLINE_METHOD)});
+    static constexpr std::array known =
+        std::to_array<std::string_view>({HTTP_METHOD_MAP(TRAPLINE_METHOD)});
 #undef TRAPLINE_METHOD
     return std::ranges::find(known, method) != known.end();
 }
 
-constexpr std::size_t empty_lines_max = 2; ///< in front of a request: some clients send one
+constexpr std::size_t empty_lines_max = 2;     ///< in front of a request: some clients send one
 constexpr std::size_t buffer_kept = 16 * 1024; ///< of what a large request took
 constexpr std::size_t piece_max = 16 * 1024;   ///< of a body, received at once
 
@@ -138,9 +77,7 @@ struct RequestParser::State {
 
     std::string_view waiting() const noexcept { return {bytes.data() + at, end - at}; }
 
-    std::size_t buffered() const noexcept {
-        return end - (phase == Phase::head ? begin : at);
-    }
+    std::size_t buffered() const noexcept { return end - (phase == Phase::head ? begin : at); }
 
     /// Makes room for `wanted` bytes at least.
     void reserve(std::size_t wanted) {
@@ -208,8 +145,8 @@ struct RequestParser::State {
                    std::string_view too_long) noexcept {
         const char* from = bytes.data() + searched;
         const void* found = end > searched ? std::memchr(from, '\n', end - searched) : nullptr;
-        searched = found ? static_cast<std::size_t>(static_cast<const char*>(found) - bytes.data())
-                         : end;
+        searched =
+            found ? static_cast<std::size_t>(static_cast<const char*>(found) - bytes.data()) : end;
         const std::size_t size = searched - at + (found ? 1 : 0);
         if (size > size_max) {
             fail(status, too_long);
@@ -264,8 +201,9 @@ struct RequestParser::State {
             std::size_t size_max = limits.line_max;
             if (!first)
                 size_max = std::min(size_max, limits.headers_max - (at - headers_begin));
-            const Line taken = first ? take_line(line, size_max, 414, "the request line is too long")
-                                     : take_line(line, size_max, 431, "the headers are too long");
+            const Line taken = first
+                                   ? take_line(line, size_max, 414, "the request line is too long")
+                                   : take_line(line, size_max, 431, "the headers are too long");
             if (taken != Line::taken)
                 return false;
             if (first && line.empty()) {
@@ -304,8 +242,7 @@ struct RequestParser::State {
 
     /// Has llhttp parse the bytes from `from` to `to`.
     bool run(std::size_t from, std::size_t to) {
-        const llhttp_errno_t result =
-            llhttp_execute(&parser, bytes.data() + from, to - from);
+        const llhttp_errno_t result = llhttp_execute(&parser, bytes.data() + from, to - from);
         if (phase == Phase::failed)
             return false;
         if (result == HPE_PAUSED_UPGRADE && is_complete)
@@ -321,8 +258,8 @@ struct RequestParser::State {
     // --- the body --------------------------------------------------------------------------
 
     bool take_body() {
-        const std::size_t piece = static_cast<std::size_t>(
-            std::min<std::uint64_t>(left, waiting().size()));
+        const std::size_t piece =
+            static_cast<std::size_t>(std::min<std::uint64_t>(left, waiting().size()));
         if (piece == 0)
             return false;
         std::string& body = request.body;
@@ -486,7 +423,7 @@ struct RequestParser::State {
         State& self = of(parser);
         self.in_field = false;
         if (self.phase != Phase::trailers && !self.request.headers.empty())
-            self.request.headers.back().value = trimmed(self.request.headers.back().value);
+            self.request.headers.back().value = without_blanks(self.request.headers.back().value);
         return 0;
     }
 

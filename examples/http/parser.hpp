@@ -27,13 +27,13 @@ namespace trapline::http {
 
 /// In bytes, ends of lines included.
 struct ParserLimits {
-    std::size_t line_max = 8 * 1024;         ///< the request line (else 414), a header line (431)
-    std::size_t headers_max = 32 * 1024;     ///< all header lines (431)
-    std::size_t header_count_max = 64;       ///< lines (431)
-    std::size_t body_max = 1024 * 1024;      ///< decoded (413)
-    std::size_t chunk_line_max = 64;         ///< before each chunk (400)
-    std::size_t trailers_max = 4 * 1024;     ///< header lines behind the last chunk (431)
-    std::size_t buffer_at_first = 4 * 1024;  ///< of the memory that requests are received into
+    std::size_t line_max = 8 * 1024;        ///< the request line (else 414), a header line (431)
+    std::size_t headers_max = 32 * 1024;    ///< all header lines (431)
+    std::size_t header_count_max = 64;      ///< lines (431)
+    std::size_t body_max = 1024 * 1024;     ///< decoded (413)
+    std::size_t chunk_line_max = 64;        ///< before each chunk (400)
+    std::size_t trailers_max = 4 * 1024;    ///< header lines behind the last chunk (431)
+    std::size_t buffer_at_first = 4 * 1024; ///< of the memory that requests are received into
 };
 
 /// What was wrong, and the status to answer. The text is a literal.

@@ -92,6 +92,8 @@ bool set_parameters(Request& request, std::string_view pattern) {
     return true;
 }
 
+Coro<Response> ready(Response answer) { co_return answer; }
+
 } // namespace
 
 void Router::add(std::string method, std::string pattern, Handler handler) {
@@ -106,10 +108,9 @@ void Router::add(std::string method, std::string pattern, Handler handler) {
 
 Coro<Response> Router::answer(Request& request) const {
     if (!request.path.starts_with('/')) // OPTIONS *
-        co_return Response{204};
+        return ready(Response{204});
     const Route* found = nullptr;
     const Route* first = nullptr; // that fits the path: it decides which patterns count
-    std::string allowed;
     for (const Route& route : routes_) {
         if (!matches(route.pattern, request.path))
             continue;
@@ -122,19 +123,29 @@ Coro<Response> Router::answer(Request& request) const {
         }
         if (route.method == "GET" && request.method == "HEAD")
             found = &route; // unless HEAD has a handler
+    }
+    if (!found && !first)
+        return ready(error_response(404));
+    if (!found)
+        return ready(refusal(*first, request.path));
+    if (!set_parameters(request, found->pattern))
+        return ready(error_response(400, "a path that cannot be decoded"));
+    return found->handler(request);
+}
+
+/// 405, with the methods that there are.
+Response Router::refusal(const Route& first, std::string_view path) const {
+    std::string allowed;
+    for (const Route& route : routes_) {
+        if (!matches(route.pattern, path) || is_more_special(first.pattern, route.pattern))
+            continue;
         allowed += (allowed.empty() ? "" : ", ") + route.method;
         if (route.method == "GET")
             allowed += ", HEAD";
     }
-    if (!found) {
-        Response refusal = error_response(first ? 405 : 404);
-        if (first)
-            refusal.set("Allow", allowed);
-        co_return refusal;
-    }
-    if (!set_parameters(request, found->pattern))
-        co_return error_response(400, "a path that cannot be decoded");
-    co_return co_await found->handler(request);
+    Response answer = error_response(405);
+    answer.set("Allow", allowed);
+    return answer;
 }
 
 } // namespace trapline::http

@@ -4,7 +4,9 @@
 //     router.add("GET", "/hello/{name}", [](Request& request) -> Coro<Response> {
 //         co_return text_response("Hello " + std::string(request.parameter("name")) + "!\n");
 //     });
-//     router.add("GET", "/{path...}", [&files](Request& request) { return files.serve(request); });
+//     router.add("GET", "/{path...}", [&files](Request& request) {
+//         return files.serve(request, request.parameter("path"));
+//     });
 //
 // A pattern's parts are literal, or a name for one part of the path ("{name}", not empty), or at
 // its end for all the rest ("{path...}", which may be empty). Where several patterns fit, a literal
@@ -45,6 +47,8 @@ private:
         std::string pattern;
         Handler handler;
     };
+
+    Response refusal(const Route& first, std::string_view path) const;
 
     std::vector<Route> routes_; ///< the most special ones first
 };
