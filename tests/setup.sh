@@ -59,6 +59,18 @@ candidate_of_gxx() {
     esac
 }
 
+# Where apt knows neither, the example is left out of the build.
+package_of_llhttp() {
+    has apt-cache || return 0
+    apt-cache show meson >/dev/null 2>&1 || quietly apt_get update >&2 || return 0
+    for package in libllhttp-dev node-llhttp; do
+        if apt-cache show $package 2>/dev/null | grep -q '^Filename:'; then
+            echo $package
+            return
+        fi
+    done
+}
+
 choose_compiler() {
     if [ -n "${CXX:-}" ]; then
         has "${CXX%% *}" || die "CXX names '$CXX', which is not here"
@@ -94,12 +106,22 @@ install_missing() {
         has python3 || missing="$missing python3"
         has openssl || missing="$missing openssl"
         has nc || missing="$missing netcat-openbsd"
+        has curl || missing="$missing curl"
+        has wrk || missing="$missing wrk"
         [ -e /usr/include/doctest/doctest.h ] || missing="$missing doctest-dev"
         pkg-config --exists benchmark 2>/dev/null || missing="$missing libbenchmark-dev"
     fi
     case $* in
-    tests* | *tls*)
+    tests* | *tls* | *http)
         pkg-config --exists 'openssl >= 3.0' 2>/dev/null || missing="$missing libssl-dev" ;;
+    esac
+    case "$1 ${2:-}" in
+    tests* | *examples/http)
+        # The web server's parser: a library on Debian 13, C sources in a package of Debian 12.
+        llhttp=
+        pkg-config --exists libllhttp 2>/dev/null || [ -e /usr/share/llhttp/llhttp.c ] ||
+            llhttp=$(package_of_llhttp)
+        missing="$missing${llhttp:+ $llhttp}" ;;
     esac
     choose_compiler
     case "$CXX ${MESON_ARGS:-}" in
@@ -132,7 +154,14 @@ configure() {
         # What was just installed may be what the build did without so far.
         quietly meson setup --reconfigure "$BUILD" "$root" || die "could not configure $BUILD"
     fi
+    if [ "${2:-}" = examples/http ] && ! has_http; then
+        quietly meson setup --reconfigure "$BUILD" "$root" || die "could not configure $BUILD"
+        has_http || die "the example http needs llhttp, which is not to be had here"
+    fi
 }
+
+# Not if llhttp came after the build folder.
+has_http() { grep -q '^build examples/http:' "$BUILD/build.ninja"; }
 
 compile() {
     ninja -C "$BUILD" -n "$@" 2>/dev/null | grep -q 'no work to do' && return
@@ -145,7 +174,7 @@ compile() {
 setup() {
     asked=${CXX:-}${MESON_ARGS:-}
     install_missing "$@"
-    configure "$1"
+    configure "$@"
     shift
     compile "$@"
 }

@@ -107,22 +107,12 @@ const std::initializer_list<const char*> library = {"traps", "io", "kernel"};
 
 /// Headers without names for users. They say so, and need no example; nor does kernel/engines/.
 const std::set<std::string> internal_headers{
-    "io/close.hpp",
-    "io/need.hpp",
-    "io/tls_openssl.hpp",
-    "kernel/descriptors.hpp",
-    "kernel/stop_signals.hpp",
-    "kernel/tasks.hpp",
-    "kernel/timers.hpp",
-    "traps/attempt.hpp",
-    "traps/awaitable.hpp",
-    "traps/exchange.hpp",
-    "traps/frame_pool.hpp",
-    "traps/outcome.hpp",
-    "traps/park.hpp",
-    "traps/ring_buffer.hpp",
-    "traps/sanitizers.hpp",
-    "traps/yielded.hpp",
+    "examples/http/bytes.hpp", "io/close.hpp",           "io/need.hpp",
+    "io/tls_openssl.hpp",      "kernel/descriptors.hpp", "kernel/stop_signals.hpp",
+    "kernel/tasks.hpp",        "kernel/timers.hpp",      "traps/attempt.hpp",
+    "traps/awaitable.hpp",     "traps/exchange.hpp",     "traps/frame_pool.hpp",
+    "traps/outcome.hpp",       "traps/park.hpp",         "traps/ring_buffer.hpp",
+    "traps/sanitizers.hpp",    "traps/yielded.hpp",
 };
 
 bool is_internal(const std::string& header) {
@@ -131,6 +121,8 @@ bool is_internal(const std::string& header) {
 
 std::vector<std::string> public_headers() {
     std::vector<std::string> headers = sources_in(library);
+    for (std::string& file : sources_in("examples/http")) // may become a part of the library
+        headers.push_back(std::move(file));
     std::erase_if(headers, [](const std::string& file) {
         return !file.ends_with(".hpp") || file.ends_with(".inl.hpp") || is_internal(file);
     });
@@ -139,7 +131,9 @@ std::vector<std::string> public_headers() {
 
 /// Where the example of traps/x.hpp is compiled and run: "traps/x_test.cpp", in tests/.
 std::string test_of(const std::string& header) {
-    return header.substr(0, header.size() - std::string_view(".hpp").size()) + "_test.cpp";
+    const std::size_t from = header.starts_with("examples/") ? 9 : 0;
+    return header.substr(from, header.size() - from - std::string_view(".hpp").size()) +
+           "_test.cpp";
 }
 
 /// The example in a header's first comment: from the first line that is set in by four blanks to
