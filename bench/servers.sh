@@ -1,13 +1,15 @@
 #!/bin/sh
 # Compares echo servers: ours, raw io_uring and raw epoll over TCP, ours with OpenSSL on raw epoll
-# over TLS, and ours with raw io_uring over socket pairs within one process. Prints a table, and
-# writes build/servers.json.
+# over TLS, ours with recvmmsg over UDP, and ours with raw io_uring over socket pairs within one
+# process; proxies: ours and socat; and ways to send: with and without zero-copy, and files. Prints
+# tables, and writes build/servers.json.
 #
-#     sh bench/servers.sh                 all of it, about four minutes
-#     sh bench/servers.sh tcp|tls|unix|memory [--rounds 9] [--seconds 1] [--build build]
+#     sh bench/servers.sh                 all of it, about eight minutes
+#     sh bench/servers.sh tcp|tls|udp|proxy|zero-copy|sendfile|unix|memory
+#                         [--rounds 9] [--seconds 1] [--build build]
 #
-# Processor time a request is the figure to look at: rates depend on what else the machine does.
-# Rounds in which the host or other processes took the processor away are repeated.
+# Processor time a request or a byte is the figure to look at: rates depend on what else the machine
+# does. Rounds in which the host or other processes took the processor away are repeated.
 set -eu
 cd "$(dirname "$0")/.."
 
@@ -25,9 +27,13 @@ if [ ! -f "$build/build.ninja" ]; then
     meson setup "$build"
 fi
 programs=
-for name in echo raw_uring raw_epoll load unix_pairs raw_unix_pairs; do
+for name in echo raw_uring raw_epoll load udp_echo raw_udp load_udp load_stream unix_pairs \
+    raw_unix_pairs send_zc sendfile; do
     programs="$programs bench/server_$name"
 done
+if ninja -C "$build" -t query examples/proxy >/dev/null 2>&1; then
+    programs="$programs examples/proxy"
+fi
 if ninja -C "$build" -t query bench/server_raw_tls_epoll >/dev/null 2>&1; then
     programs="$programs bench/server_tls_echo bench/server_raw_tls_epoll"
 fi

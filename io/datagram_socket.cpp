@@ -16,8 +16,10 @@ constexpr std::size_t batch_max = 64; // messages of one system call
 struct Batch {
     std::array<mmsghdr, batch_max> headers;
     std::array<iovec, batch_max> parts;
-    std::array<SocketAddress, batch_max> addresses;
 };
+
+/// Where recvmmsg puts addresses. Left as it is: to clear it would cost more than a message does.
+using Addresses = std::array<sockaddr_storage, batch_max>;
 
 } // namespace
 
@@ -40,6 +42,7 @@ Coro<std::size_t> DatagramSocket::recv(std::span<std::byte> buffer) {
 
 Coro<std::size_t> DatagramSocket::recv_many(std::span<Datagram> messages) {
     Batch batch;
+    Addresses addresses;
     const std::size_t count = std::min(messages.size(), batch_max);
     if (count == 0)
         co_return 0;
@@ -47,8 +50,8 @@ Coro<std::size_t> DatagramSocket::recv_many(std::span<Datagram> messages) {
         batch.parts[at] = {messages[at].data.data(), messages[at].data.size()};
         batch.headers[at] = {};
         msghdr& header = batch.headers[at].msg_hdr;
-        header.msg_name = batch.addresses[at].fill();
-        header.msg_namelen = *batch.addresses[at].fill_size();
+        header.msg_name = &addresses[at];
+        header.msg_namelen = sizeof addresses[at];
         header.msg_iov = &batch.parts[at];
         header.msg_iovlen = 1;
     }
@@ -60,10 +63,11 @@ Coro<std::size_t> DatagramSocket::recv_many(std::span<Datagram> messages) {
         if (got >= 0) {
             const auto received = static_cast<std::size_t>(got);
             for (std::size_t at = 0; at < received; ++at) {
-                const mmsghdr& header = batch.headers[at];
-                *batch.addresses[at].fill_size() = header.msg_hdr.msg_namelen;
-                messages[at] = {messages[at].data.first(header.msg_len), batch.addresses[at],
-                                (header.msg_hdr.msg_flags & MSG_TRUNC) != 0};
+                const msghdr& header = batch.headers[at].msg_hdr;
+                const auto* from = reinterpret_cast<const sockaddr*>(&addresses[at]);
+                messages[at] = {messages[at].data.first(batch.headers[at].msg_len),
+                                SocketAddress::from(from, header.msg_namelen),
+                                (header.msg_flags & MSG_TRUNC) != 0};
             }
             co_return received;
         }

@@ -1,4 +1,4 @@
-// What the servers written by hand share: a listening socket at "127.0.0.1:25000".
+// What the servers written by hand share: a socket bound to "127.0.0.1:25000", which listens.
 #pragma once
 
 #include <errno.h>
@@ -15,7 +15,7 @@ static void fail(const char* what, int error) {
     exit(1);
 }
 
-static int listen_at(const char* address, int type_flags) {
+static int bind_at(const char* address, int type) {
     struct sockaddr_in at = {.sin_family = AF_INET};
     char host[32];
     const char* colon = strrchr(address, ':');
@@ -28,13 +28,18 @@ static int listen_at(const char* address, int type_flags) {
     if (inet_pton(AF_INET, host, &at.sin_addr) != 1)
         fail(address, EINVAL);
 
-    const int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC | type_flags, 0);
+    const int fd = socket(AF_INET, type | SOCK_CLOEXEC, 0);
     const int on = 1;
     if (fd < 0)
         fail("socket", errno);
     setsockopt(fd, SOL_SOCKET, SO_REUSEADDR, &on, sizeof on);
     if (bind(fd, (struct sockaddr*)&at, sizeof at) != 0)
         fail("bind", errno);
+    return fd;
+}
+
+static inline int listen_at(const char* address, int type_flags) {
+    const int fd = bind_at(address, SOCK_STREAM | type_flags);
     if (listen(fd, SOMAXCONN) != 0)
         fail("listen", errno);
     return fd;

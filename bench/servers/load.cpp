@@ -9,26 +9,12 @@
 // from it. With --idle the connections are opened, used once and left alone, and what the
 // server's memory has grown by is told. With --tls the connections are OpenSSL's, which looks at no
 // certificates. The last line, RESULT {...}, is for programs.
-#include <algorithm>
-#include <array>
-#include <bit>
-#include <cerrno>
-#include <cstdint>
-#include <cstdio>
-#include <cstdlib>
-#include <cstring>
-#include <ctime>
-#include <filesystem>
-#include <fstream>
 #include <optional>
 #include <random>
-#include <string>
 #include <string_view>
 #include <vector>
 
-#include <arpa/inet.h>
 #include <fcntl.h>
-#include <netinet/in.h>
 #include <netinet/tcp.h>
 #include <sys/epoll.h>
 #include <sys/socket.h>
@@ -39,6 +25,8 @@
 #else
 struct ssl_st;
 #endif
+
+#include "measured.hpp"
 
 namespace {
 
@@ -52,92 +40,6 @@ struct Options {
     int pid = 0;
     bool idle = false;
     bool tls = false;
-};
-
-[[noreturn]] void fail(const std::string& what, int error = 0) {
-    std::fprintf(stderr, "server_load: %s%s%s\n", what.c_str(), error ? ": " : "",
-                 error ? std::strerror(error) : "");
-    std::exit(1);
-}
-
-std::uint64_t now_ns() {
-    timespec time{};
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return static_cast<std::uint64_t>(time.tv_sec) * 1'000'000'000u +
-           static_cast<std::uint64_t>(time.tv_nsec);
-}
-
-/// How often each latency was seen, to 3 %: 32 steps between a power of two and the next.
-class Histogram {
-public:
-    void add(std::uint64_t ns) {
-        ++counts_[index_of(ns)];
-        ++total_;
-        max_ = std::max(max_, ns);
-    }
-    std::uint64_t total() const { return total_; }
-    double max_us() const { return static_cast<double>(max_) / 1e3; }
-
-    double percentile_us(double percent) const {
-        const auto wanted = static_cast<std::uint64_t>(static_cast<double>(total_) * percent / 100);
-        std::uint64_t seen = 0;
-        for (std::size_t i = 0; i < counts_.size(); ++i) {
-            seen += counts_[i];
-            if (seen > wanted)
-                return std::min(static_cast<double>(end_of(i)) / 1e3, max_us());
-        }
-        return max_us();
-    }
-
-private:
-    static constexpr unsigned step_bits = 5;
-    static constexpr std::uint64_t steps = 1u << step_bits;
-
-    static std::size_t index_of(std::uint64_t ns) {
-        if (ns < steps)
-            return ns;
-        const auto shift = static_cast<unsigned>(std::bit_width(ns)) - step_bits - 1;
-        return (std::size_t{shift} << step_bits) + (ns >> shift);
-    }
-    static std::uint64_t end_of(std::size_t index) {
-        if (index < steps)
-            return index;
-        const std::size_t shift = (index >> step_bits) - 1;
-        return ((index - (shift << step_bits)) + 1) << shift;
-    }
-
-    std::array<std::uint64_t, 64 * steps> counts_{};
-    std::uint64_t total_ = 0;
-    std::uint64_t max_ = 0;
-};
-
-/// What the system tells of the server's processor time.
-struct ProcessorTime {
-    std::uint64_t ran_ns = 0;    ///< all threads
-    std::uint64_t waited_ns = 0; ///< ready to run, while others ran
-    std::uint64_t stolen_ns = 0; ///< by the host, of all processors
-
-    static ProcessorTime of(int pid) {
-        ProcessorTime time;
-        const std::filesystem::path tasks = "/proc/" + std::to_string(pid) + "/task";
-        std::error_code gone;
-        for (const auto& task : std::filesystem::directory_iterator(tasks, gone)) {
-            std::uint64_t ran = 0;
-            std::uint64_t waited = 0;
-            std::ifstream(task.path() / "schedstat") >> ran >> waited;
-            time.ran_ns += ran;
-            time.waited_ns += waited;
-        }
-        if (gone)
-            fail("process " + std::to_string(pid), gone.value());
-        std::ifstream stat("/proc/stat");
-        std::string name;
-        std::uint64_t user = 0, nice = 0, system = 0, idle = 0, io_wait = 0, irq = 0, soft_irq = 0,
-                      steal = 0;
-        stat >> name >> user >> nice >> system >> idle >> io_wait >> irq >> soft_irq >> steal;
-        time.stolen_ns = steal * 1'000'000'000u / static_cast<std::uint64_t>(sysconf(_SC_CLK_TCK));
-        return time;
-    }
 };
 
 /// Resident memory of a process in KiB.
@@ -232,7 +134,7 @@ private:
 
     static constexpr std::size_t text_places = 1 << 16;
     Options options_;
-    sockaddr_in address_{};
+    sockaddr_in address_;
     std::vector<char> text_; // messages are cut out of it
     std::vector<char> buffer_;
     std::vector<Connection> connections_;
@@ -252,6 +154,7 @@ private:
 
 Load::Load(const Options& options)
     : options_(options),
+      address_(address_of(options.address)),
       text_(text_places + options.bytes),
       buffer_(options.bytes),
       connections_(options.connections) {
@@ -259,13 +162,6 @@ Load::Load(const Options& options)
         tls_.emplace();
     std::mt19937_64 dice{42};
     std::ranges::generate(text_, [&] { return static_cast<char>(dice()); });
-    const std::size_t colon = options_.address.rfind(':');
-    address_.sin_family = AF_INET;
-    if (colon == std::string::npos ||
-        inet_pton(AF_INET, options_.address.substr(0, colon).c_str(), &address_.sin_addr) != 1)
-        fail("not an IPv4 address with a port: " + options_.address);
-    address_.sin_port =
-        htons(static_cast<std::uint16_t>(std::stoi(options_.address.substr(colon + 1))));
 }
 
 /// Connects all. The server may only just be starting.

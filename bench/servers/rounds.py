@@ -1,8 +1,8 @@
 """Runs the servers of this folder in turns and compares them; see ../servers.sh.
 
 A round runs every server once, so that a slow minute of the machine hits all of them. What is
-compared is processor time a request: the best round of each (what the program costs when nothing
-disturbs it) and the median.
+compared is processor time a request or a byte: the best round of each (what the program costs when
+nothing disturbs it) and the median.
 """
 
 import argparse
@@ -12,12 +12,14 @@ import os
 import platform
 import re
 import resource
+import shutil
 import signal
 import statistics
 import subprocess
 import sys
 
 SERVER_CORE, LOAD_CORE = 0, 1
+PARTS = ["tcp", "tls", "udp", "proxy", "zero-copy", "sendfile", "unix", "memory"]
 TRIES = 4  # of a round that was disturbed
 REPEATED_MAX = 40  # in all: on a machine that is always busy, repeating does not help
 STOLEN_MAX, WAITED_MAX = 2.0, 4.0  # per cent
@@ -32,6 +34,16 @@ SERVERS = {
 TLS_SERVERS = {
     "ours": ["server_tls_echo"],
     "raw epoll": ["server_raw_tls_epoll"],
+}
+UDP_SERVERS = {
+    "ours": ["server_udp_echo"],
+    "raw recvmmsg": ["server_raw_udp"],
+}
+PROXIES = {  # {build}, and where it listens and passes on to
+    "ours": ["{build}/examples/proxy", "127.0.0.1:{at}", "127.0.0.1:{to}"],
+    "socat": ["socat", "TCP-LISTEN:{at},fork,reuseaddr", "TCP:127.0.0.1:{to}"],
+    "socat -b 262144": ["socat", "-b", "262144", "TCP-LISTEN:{at},fork,reuseaddr",
+                        "TCP:127.0.0.1:{to}"],
 }
 PAIRS = {
     "ours": ["server_unix_pairs"],
@@ -52,31 +64,55 @@ def pinned(core, command):
     return ["taskset", "-c", str(core), *command]
 
 
-class Server:
-    """A server process, pinned to its core, for as long as the `with` block."""
+class Pinned:
+    """A process on the servers' core, for as long as the `with` block."""
 
-    next_port = 25100
+    last_port = 25099
 
-    def __init__(self, build, command):
-        # A port of its own each time: those of closed connections linger.
-        Server.next_port = 25100 + (Server.next_port - 25099) % 400
-        self.address = f"127.0.0.1:{Server.next_port}"
-        program, *options = command
-        self.command = pinned(SERVER_CORE, [f"{build}/bench/{program}", self.address, *options])
+    @staticmethod
+    def next_port():
+        """One of its own each time: those of closed connections linger."""
+        Pinned.last_port = 25100 + (Pinned.last_port - 25099) % 400
+        return Pinned.last_port
+
+    def __init__(self, command):
+        self.command = pinned(SERVER_CORE, command)
 
     def __enter__(self):
-        self.process = subprocess.Popen(self.command)
+        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
         return self
 
     def __exit__(self, *_):
         self.process.send_signal(signal.SIGTERM)
         self.process.wait(10)
 
-    def load(self, build, *options):
+
+class Server(Pinned):
+    """An echo server of this folder."""
+
+    def __init__(self, build, command):
+        self.address = f"127.0.0.1:{self.next_port()}"
+        program, *options = command
+        super().__init__([f"{build}/bench/{program}", self.address, *options])
+
+    def load(self, build, *options, program="server_load"):
         """Runs the load against it."""
         return result_of(pinned(LOAD_CORE, [
-            f"{build}/bench/server_load", self.address, "--pid", str(self.process.pid),
+            f"{build}/bench/{program}", self.address, "--pid", str(self.process.pid),
             *map(str, options)]))
+
+
+class Proxy(Pinned):
+    """A proxy, and whom it passes on to: the load itself."""
+
+    def __init__(self, build, command):
+        self.at, self.to = self.next_port(), self.next_port()
+        super().__init__([word.format(build=build, at=self.at, to=self.to) for word in command])
+
+    def load(self, build, *options):
+        return result_of(pinned(LOAD_CORE, [
+            f"{build}/bench/server_load_stream", f"127.0.0.1:{self.at}", f"127.0.0.1:{self.to}",
+            "--pid", str(self.process.pid), *map(str, options)]))
 
 
 def disturbed(result):
@@ -114,19 +150,25 @@ def ratios(results, ours, floor):
             for kind in ("best", "median")}
 
 
-def measured_rounds(servers, connections, arguments, counts, *options):
-    """The summary of each server's rounds."""
-    rounds = {name: [] for name in servers}
+def in_turns(names, connections, arguments, counts, measure):
+    """The results of each name's rounds."""
+    rounds = {name: [] for name in names}
     for number in range(arguments.rounds):
-        names = list(servers)
         shift = number % len(names)  # nobody is always the first
         for name in names[shift:] + names[:shift]:
-            def measure(name=name):
-                with Server(arguments.build, servers[name]) as server:
-                    return server.load(arguments.build, "--connections", connections,
-                                       "--bytes", 64, "--seconds", arguments.seconds, *options)
-            rounds[name].append(undisturbed(measure, counts))
+            rounds[name].append(undisturbed(lambda name=name: measure(name), counts))
         progress(f"{connections} connections, round {number + 1} of {arguments.rounds}")
+    return rounds
+
+
+def measured_rounds(servers, connections, arguments, counts, *options, program="server_load"):
+    """The summary of each server's rounds."""
+    def measure(name):
+        with Server(arguments.build, servers[name]) as server:
+            return server.load(arguments.build, "--connections", connections, "--bytes", 64,
+                               "--seconds", arguments.seconds, *options, program=program)
+
+    rounds = in_turns(list(servers), connections, arguments, counts, measure)
     return {name: {
         "per_second": summary(of, "per_second", max),
         "cpu_ns": summary(of, "cpu_ns", min),
@@ -162,6 +204,57 @@ def tls(arguments, counts):
         results = measured_rounds(TLS_SERVERS, connections, arguments, counts, "--tls")
         outcome[str(connections)] = {"servers": results,
                                      "ours_to_raw_epoll": ratios(results, "ours", "raw epoll")}
+    return outcome
+
+
+def udp(arguments, counts):
+    outcome = {}
+    for connections in arguments.udp_sockets:
+        results = measured_rounds(UDP_SERVERS, connections, arguments, counts,
+                                  program="server_load_udp")
+        for result in results.values():
+            result["lost"] = sum(r["lost"] for r in result["rounds"])
+            result["late"] = sum(r["late"] for r in result["rounds"])
+        outcome[str(connections)] = {"servers": results,
+                                     "raw_to_ours": ratios(results, "raw recvmmsg", "ours")}
+    return outcome
+
+
+def proxy(arguments, counts):
+    if not os.path.exists(f"{arguments.build}/examples/proxy"):
+        return {}  # built without
+    proxies = {name: command for name, command in PROXIES.items()
+               if name == "ours" or shutil.which(command[0])}
+    outcome = {}
+    for connections in arguments.streams:
+        def measure(name, connections=connections):
+            with Proxy(arguments.build, proxies[name]) as server:
+                return server.load(arguments.build, "--connections", connections, "--seconds",
+                                   arguments.seconds)
+
+        rounds = in_turns(list(proxies), connections, arguments, counts, measure)
+        outcome[str(connections)] = {name: {
+            "gib_per_second": summary(of, "gib_per_second", max),
+            "cpu_ms": summary(of, "cpu_ms", min),
+            "busy_percent": summary(of, "busy_percent", max),
+            "rounds": of,
+        } for name, of in rounds.items()}
+    return outcome
+
+
+def costs(program, arguments, counts):
+    """By size and way of sending, what a byte costs."""
+    rounds = []
+    for number in range(arguments.rounds):
+        rounds.append(undisturbed(lambda: result_of(pinned(
+            SERVER_CORE, [f"{arguments.build}/bench/{program}"])), counts))
+        progress(f"{program}, round {number + 1} of {arguments.rounds}")
+    outcome = {}
+    for rows in zip(*(r["rows"] for r in rounds)):
+        by_way = outcome.setdefault(str(rows[0]["bytes"]), {})
+        both = [{"both_ps": row["cpu_ps"] + row["sink_ps"]} for row in rows]
+        by_way[rows[0]["way"]] = {"cpu_ps": summary(rows, "cpu_ps", min),
+                                  "both_ps": summary(both, "both_ps", min)}
     return outcome
 
 
@@ -277,6 +370,54 @@ def print_tls(outcome):
         print(f"ours / raw epoll: {percent(of['ours_to_raw_epoll'])}; at most 1.1 is wanted")
 
 
+def print_udp(outcome):
+    for connections, of in outcome.items():
+        print_servers("UDP", connections, of["servers"])
+        for name, result in of["servers"].items():
+            if result["lost"]:
+                print(f"{name}: {result['lost']} were lost and sent again, "
+                      f"{result['late']} came late")
+        wanted = "" if connections == "1" else "; at least 0.95 is wanted"
+        print(f"ours / raw, requests a CPU second: {percent(of['raw_to_ours'])}{wanted}")
+
+
+def print_proxy(outcome):
+    for connections, proxies in outcome.items():
+        print(f"\nproxy, {connections} connections that stream in pieces of 256 KiB: proxy on "
+              f"core {SERVER_CORE}, source and sink on core {LOAD_CORE}")
+        print(f"{'':26}{'GiB/s':>20}{'CPU ms a GiB':>20}{'busy':>6}")
+        print(f"{'':26}{'best':>10}{'median':>10}{'best':>10}{'median':>10}")
+        ours = proxies["ours"]
+        for name, result in proxies.items():
+            rate, cpu = result["gib_per_second"], result["cpu_ms"]
+            print(f"{name:26}{rate['best']:10.2f}{rate['median']:10.2f}{cpu['best']:10.0f}"
+                  f"{cpu['median']:10.0f}{result['busy_percent']['median']:5.0f}%")
+        for name, result in proxies.items():
+            if name == "ours":
+                continue
+            faster, cheaper = ({kind: of[key][kind] / by[key][kind] for kind in ("best", "median")}
+                               for of, by, key in ((ours, result, "gib_per_second"),
+                                                   (result, ours, "cpu_ms")))
+            wanted = "; at least 2 is wanted" if name == "socat" else ""
+            print(f"ours / {name}: {percent(faster)} in throughput{wanted}; "
+                  f"{percent(cheaper)} times cheaper")
+        if len(proxies) == 1:
+            print("socat is not installed: nothing to compare with")
+
+
+def print_costs(what, outcome):
+    ways = list(next(iter(outcome.values())))
+    # Which of the two does the work of TCP is chance: the sum is steadier than either.
+    for key, whose in (("cpu_ps", "the sender"), ("both_ps", "sender and sink together")):
+        print(f"\n{what} over loopback TCP, sender on core {SERVER_CORE}, sink on core "
+              f"{LOAD_CORE}: CPU ps a byte of {whose}, best and median")
+        print(f"{'':10}" + "".join(f"{way:>21}" for way in ways))
+        for size, of in outcome.items():
+            kib = f"{int(size) // 1024} KiB"
+            print(f"{kib:>10}" + "".join(
+                f"{of[way][key]['best']:14.0f}{of[way][key]['median']:7.0f}" for way in ways))
+
+
 def print_unix(outcome):
     print("\n64 AF_UNIX socket pairs in one process, 64 B: a request is two sends, two receives")
     print(f"{'':26}{'CPU ns a request':>20}{'operations':>12}{'system calls':>14}")
@@ -298,17 +439,19 @@ def print_memory(outcome):
 
 
 def main():
-    parser = argparse.ArgumentParser(prog="servers.sh", description="Compares echo servers.")
-    parser.add_argument("what", nargs="*", help="tcp, tls, unix, memory; default: all")
+    parser = argparse.ArgumentParser(prog="servers.sh", description="Compares servers.")
+    parser.add_argument("what", nargs="*", help=f"{', '.join(PARTS)}; default: all")
     parser.add_argument("--build", default="build", help="build folder")
     parser.add_argument("--rounds", type=int, default=9)
-    parser.add_argument("--seconds", type=float, default=1, help="of a TCP or TLS round")
+    parser.add_argument("--seconds", type=float, default=1, help="of a round")
     parser.add_argument("--connections", type=int, nargs="+", default=[64, 512])
+    parser.add_argument("--udp-sockets", type=int, nargs="+", default=[1, 64], help="of the load")
+    parser.add_argument("--streams", type=int, nargs="+", default=[1, 16], help="by the proxy")
     parser.add_argument("--trips", type=int, default=4000, help="round trips of a socket pair")
     parser.add_argument("--idle", type=int, default=10000, help="idle connections")
     arguments = parser.parse_args()
-    what = arguments.what or ["tcp", "tls", "unix", "memory"]
-    if unknown := set(what) - {"tcp", "tls", "unix", "memory"}:
+    what = arguments.what or PARTS
+    if unknown := set(what) - set(PARTS):
         parser.error(f"unknown: {', '.join(unknown)}")
 
     report = {"conditions": conditions(arguments.build)}
@@ -316,6 +459,12 @@ def main():
     print(", ".join(f"{name} {value}" for name, value in report["conditions"].items()))
     for name, run, show in (("tcp", lambda: tcp(arguments, counts), print_tcp),
                             ("tls", lambda: tls(arguments, counts), print_tls),
+                            ("udp", lambda: udp(arguments, counts), print_udp),
+                            ("proxy", lambda: proxy(arguments, counts), print_proxy),
+                            ("zero-copy", lambda: costs("server_send_zc", arguments, counts),
+                             lambda outcome: print_costs("zero-copy send", outcome)),
+                            ("sendfile", lambda: costs("server_sendfile", arguments, counts),
+                             lambda outcome: print_costs("a cached file", outcome)),
                             ("unix", lambda: unix_pairs(arguments, counts), print_unix),
                             ("memory", lambda: memory(arguments), print_memory)):
         if name in what:

@@ -95,6 +95,35 @@ TEST_CASE("many messages go and come with one call") {
     });
 }
 
+TEST_CASE("of many messages each says whence it came, if from anywhere, and whether it was cut") {
+    run([]() -> Coro<void> {
+        UdpSocket v6 = co_await UdpSocket::bind(SocketAddress::ipv6("::1", 0));
+        UdpSocket to = co_await UdpSocket::bind(SocketAddress::ipv6("::1", 0));
+        std::array<std::array<std::byte, 4>, 3> buffers;
+        std::array<Datagram, 3> in;
+        for (std::size_t at = 0; at < in.size(); ++at)
+            in[at] = {buffers[at], any_port};
+        co_await v6.send_to("cut off", to.local_address());
+        co_await v6.send_to("all", to.local_address());
+        CHECK((co_await to.recv_many(in)) == 2);
+        CHECK(text_of(in[0].data) == "cut ");
+        CHECK(in[0].truncated);
+        CHECK(text_of(in[1].data) == "all");
+        CHECK_FALSE(in[1].truncated);
+        CHECK(in[1].from == v6.local_address());
+        CHECK(in[2].from == any_port); // what did not come is left alone
+
+        int ends[2];
+        must(::socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends), "socketpair");
+        DatagramSocket nameless{Descriptor{ends[0]}};
+        DatagramSocket peer{Descriptor{ends[1]}};
+        co_await nameless.send("who");
+        CHECK((co_await peer.recv_many(std::span(in).last(1))) == 1);
+        CHECK(text_of(in[2].data) == "who");
+        CHECK(in[2].from.family() == AF_UNSPEC);
+    });
+}
+
 TEST_CASE("recv_many waits for the first message, and an interrupted one has taken none") {
     run([]() -> Coro<void> {
         UdpSocket a = co_await UdpSocket::bind(any_port);
