@@ -94,6 +94,7 @@ install_missing() {
         has python3 || missing="$missing python3"
         has openssl || missing="$missing openssl"
         has nc || missing="$missing netcat-openbsd"
+        has socat || missing="$missing socat"
         [ -e /usr/include/doctest/doctest.h ] || missing="$missing doctest-dev"
         pkg-config --exists benchmark 2>/dev/null || missing="$missing libbenchmark-dev"
     fi

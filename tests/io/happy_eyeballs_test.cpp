@@ -480,8 +480,8 @@ TEST_CASE("the options for connecting by name are those of each attempt") {
                                      .no_delay = true,
                                      .keep_alive = KeepAlive{.idle = 77s}};
         const TcpStream by_name = co_await TcpStream::connect("localhost", port, options);
-        const TcpStream second =
-            co_await happy_eyeballs({refusing.address, address_of(listener)}, {.connect = options});
+        const Addresses addresses{refusing.address, address_of(listener)};
+        const TcpStream second = co_await happy_eyeballs(addresses, {.connect = options});
         for (const TcpStream* stream : {&by_name, &second}) {
             CHECK(stream->local_address().to_string().starts_with("127.0.0.7:"));
             CHECK(option_of(*stream, IPPROTO_TCP, TCP_NODELAY) == 1);
@@ -498,12 +498,12 @@ TEST_CASE("a local address of another family fails that attempt, and the next on
     check([]() -> Coro<void> {
         const Descriptor listener = test::tcp_listener();
         const ConnectOptions options{.local = SocketAddress::ipv4("127.0.0.1", 0)};
-        const SocketAddress six = SocketAddress::parse("[::1]:80");
-        const TcpStream stream =
-            co_await happy_eyeballs({six, address_of(listener)}, {.connect = options});
+        const Addresses six{SocketAddress::parse("[::1]:80")};
+        const Addresses both{six[0], address_of(listener)};
+        const TcpStream stream = co_await happy_eyeballs(both, {.connect = options});
         CHECK(stream.peer_address() == address_of(listener));
         const Complaint none =
-            co_await complaint_of(happy_eyeballs({six}, {.host = "six", .connect = options}));
+            co_await complaint_of(happy_eyeballs(six, {.host = "six", .connect = options}));
         CHECK(none.code);
         CHECK(none.text.starts_with("connect to six: [::1]:80: "));
     });
