@@ -1,6 +1,7 @@
 // All of Trapline: traps, I/O objects and the kernel.
 #pragma once
 
+#include "io/activation.hpp"
 #include "io/address.hpp"
 #include "io/any_stream.hpp"
 #include "io/buffered_reader.hpp"
@@ -21,6 +22,7 @@
 #include "io/unix.hpp"
 #ifdef TRAPLINE_TLS
 #include "io/tls.hpp"
+#include "io/tls_server.hpp"
 #endif
 #include "kernel/kernel.hpp"
 #include "traps/async_generator.hpp"

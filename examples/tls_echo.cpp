@@ -14,33 +14,16 @@
 
 using namespace trapline;
 
-Coro<void> echo(TcpStream client, TlsServerContext context) {
-    const std::string peer = client.peer_address().to_string();
-    try {
-        TlsStream stream = co_await TlsStream::accept(std::move(client), context);
-        std::array<std::byte, 4096> buffer;
-        while (std::size_t n = co_await stream.recv(buffer))
-            co_await stream.send_all(std::span<const std::byte>(buffer).first(n));
-        co_await stream.close();
-    } catch (const std::system_error& failure) { // this client's, the others are served
-        std::fprintf(stderr, "tls_echo: %s\n", failure.what());
-    }
+Coro<void> echo(TlsStream client) {
+    std::array<std::byte, 4096> buffer;
+    while (std::size_t n = co_await client.recv(buffer))
+        co_await client.send_all(std::span<const std::byte>(buffer).first(n));
+    co_await client.close();
 }
 
-Coro<void> serve(TcpListener& listener, TlsServerContext context) {
-    for (;;)
-        co_await spawn(echo(co_await listener.accept(), context));
-}
-
-Coro<void> server(SocketAddress at, TlsServerContext context) {
-    SignalSet stop{SIGINT, SIGTERM};
-    TcpListener listener = co_await TcpListener::bind(at);
-    std::printf("echo at %s, Ctrl-C ends it\n", listener.local_address().to_string().c_str());
+void announce(const SocketAddress& at) {
+    std::printf("echo at %s, Ctrl-C ends it\n", at.to_string().c_str());
     std::fflush(stdout);
-    auto serving = co_await spawn(serve(listener, context));
-    co_await stop.next();
-    co_await serving.cancel(); // clients that are still there are cancelled by the shutdown
-    std::puts("bye");
 }
 
 struct Arguments {
@@ -75,7 +58,11 @@ int main(int argc, char** argv) {
             settings.client_certificate = TlsClientCertificate::required;
             settings.client_trust = TlsTrust::file(arguments.ca);
         }
-        run(server(SocketAddress::parse(arguments.address), TlsServerContext{settings}));
+        run(tls_server(SocketAddress::parse(arguments.address), TlsServerContext{settings}, echo,
+                       {.stop_limit = std::chrono::seconds{1}, .on_listening = announce}),
+            {.cancel_on = stop_signals});
+    } catch (const TaskCancelled&) {
+        std::puts("bye");
     } catch (const std::exception& failure) {
         std::fprintf(stderr, "tls_echo: %s\n", failure.what());
         return 1;

@@ -9,9 +9,9 @@
 
 namespace trapline {
 
-Coro<TcpStream> TcpStream::connect(std::string host, std::uint16_t port) {
+Coro<TcpStream> TcpStream::connect(std::string host, std::uint16_t port, ConnectOptions options) {
     std::vector<SocketAddress> addresses = co_await resolve(host, port);
-    co_return co_await happy_eyeballs(std::move(addresses), {.host = host});
+    co_return co_await happy_eyeballs(std::move(addresses), {.host = host, .connect = options});
 }
 
 } // namespace trapline

@@ -4,6 +4,7 @@
 #include <array>
 #include <cerrno>
 
+#include "../traps/exceptions.hpp"
 #include "errors.hpp"
 
 namespace trapline {
@@ -16,10 +17,39 @@ constexpr std::size_t batch_max = 64; // messages of one system call
 struct Batch {
     std::array<mmsghdr, batch_max> headers;
     std::array<iovec, batch_max> parts;
+
+    /// Makes `message` the one at `place` to be sent.
+    const msghdr& put(std::size_t place, const Datagram& message) noexcept {
+        parts[place] = {message.data.data(), message.data.size()};
+        headers[place] = {};
+        msghdr& header = headers[place].msg_hdr;
+        if (message.from.size() > 0)
+            header.msg_name = const_cast<sockaddr*>(message.from.data());
+        header.msg_namelen = message.from.size();
+        header.msg_iov = &parts[place];
+        header.msg_iovlen = 1;
+        return header;
+    }
 };
 
 /// Where recvmmsg puts addresses. Left as it is: to clear it would cost more than a message does.
 using Addresses = std::array<sockaddr_storage, batch_max>;
+
+/// Sends as many of `messages`, from the one numbered `sent` on, as there is room for, and counts
+/// them. False if one failed.
+bool send_now(int fd, Batch& batch, std::span<const Datagram> messages, std::size_t& sent) {
+    while (sent < messages.size()) {
+        const auto rest = messages.subspan(sent, std::min(messages.size() - sent, batch_max));
+        for (std::size_t at = 0; at < rest.size(); ++at)
+            batch.put(at, rest[at]);
+        const int went = ::sendmmsg(fd, batch.headers.data(), static_cast<unsigned>(rest.size()),
+                                    MSG_DONTWAIT | MSG_NOSIGNAL);
+        if (went < 0)
+            return errno == EAGAIN || errno == EINTR;
+        sent += static_cast<std::size_t>(went);
+    }
+    return true;
+}
 
 } // namespace
 
@@ -56,6 +86,9 @@ Coro<std::size_t> DatagramSocket::recv_many(std::span<Datagram> messages) {
         header.msg_iovlen = 1;
     }
     for (;;) {
+        // Also when there is something: the kernel says whose turn it is, and others get theirs.
+        if (const auto ready = co_await traps::read_wait(fd()); !ready)
+            raise_recv(ready.error().value());
         const int got = ::recvmmsg(fd(), batch.headers.data(), static_cast<unsigned>(count),
                                    MSG_DONTWAIT, nullptr);
         if (got < 0 && errno != EAGAIN && errno != EINTR)
@@ -71,40 +104,30 @@ Coro<std::size_t> DatagramSocket::recv_many(std::span<Datagram> messages) {
             }
             co_return received;
         }
-        if (const auto ready = co_await traps::read_wait(fd()); !ready)
-            raise_recv(ready.error().value());
     }
 }
 
 Coro<std::size_t> DatagramSocket::send_many(std::span<const Datagram> messages) {
     Batch batch;
     std::size_t sent = 0;
-    while (sent < messages.size()) {
-        const auto rest = messages.subspan(sent, std::min(messages.size() - sent, batch_max));
-        for (std::size_t at = 0; at < rest.size(); ++at) {
-            const Datagram& message = rest[at];
-            batch.parts[at] = {message.data.data(), message.data.size()};
-            batch.headers[at] = {};
-            msghdr& header = batch.headers[at].msg_hdr;
-            if (message.from.size() > 0)
-                header.msg_name = const_cast<sockaddr*>(message.from.data());
-            header.msg_namelen = message.from.size();
-            header.msg_iov = &batch.parts[at];
-            header.msg_iovlen = 1;
-        }
-        const int went = ::sendmmsg(fd(), batch.headers.data(), static_cast<unsigned>(rest.size()),
-                                    MSG_DONTWAIT | MSG_NOSIGNAL);
-        if (went > 0) {
-            sent += static_cast<std::size_t>(went);
-            continue;
-        }
-        if (errno != EAGAIN && errno != EINTR) {
-            if (sent > 0)
+    try {
+        while (sent < messages.size()) {
+            // The kernel says whose turn it is, and knows how to wait for room. Where there was
+            // some for one message there is for more.
+            const Datagram& first = messages[sent];
+            const msghdr& header = batch.put(0, first);
+            if (const auto answer = co_await traps::send_message(fd(), header); !answer) {
+                if (sent == 0)
+                    raise_send(answer.error().value(), first.from);
                 break;
-            raise_send(errno, messages.front().from);
+            }
+            ++sent;
+            if (!send_now(fd(), batch, messages, sent))
+                break;
         }
-        if (const auto ready = co_await traps::write_wait(fd()); !ready)
-            raise_send(ready.error().value(), messages[sent].from);
+    } catch (Cancelled& interrupt) {
+        interrupt.set_progress(sent);
+        throw;
     }
     co_return sent;
 }

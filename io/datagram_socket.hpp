@@ -67,7 +67,8 @@ public:
 
     /// Sends `messages`, each to its `from`, the address that it came from, or to the peer if that
     /// is unspecified. Answers how many went: all, or those before the first that failed; if that
-    /// is the first of all it throws. Blocks while the socket's buffer is full.
+    /// is the first of all it throws. Blocks. Interrupted half way, the exception's progress()
+    /// messages went.
     Coro<std::size_t> send_many(std::span<const Datagram> messages);
 
     /// Ends what other tasks do on the socket (they get operation_canceled), then closes it.

@@ -28,6 +28,7 @@ struct Race {
     std::vector<SocketAddress> addresses;
     std::string host;
     Duration stagger;
+    ConnectOptions connect;
     ConnectReport report;
     TimePoint start;
     std::vector<std::error_code> errors;
@@ -59,7 +60,7 @@ Coro<Ended> attempt(Race& race, std::size_t index) {
     Ended ended{index, {}, {}};
     std::exception_ptr interrupt;
     try {
-        ended.stream = co_await TcpStream::connect(race.addresses[index]);
+        ended.stream = co_await TcpStream::connect(race.addresses[index], race.connect);
     } catch (const std::system_error& e) {
         ended.error = e.code();
     } catch (const std::bad_alloc&) {
@@ -147,6 +148,7 @@ Coro<TcpStream> happy_eyeballs(std::vector<SocketAddress> addresses, HappyEyebal
     return connect_to_any({.addresses = std::move(addresses),
                            .host = std::string(options.host),
                            .stagger = options.stagger,
+                           .connect = options.connect,
                            .report = std::move(report),
                            .start = {},
                            .errors = {}});

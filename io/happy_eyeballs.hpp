@@ -53,6 +53,8 @@ struct HappyEyeballsOptions {
     Duration stagger = std::chrono::milliseconds{250};
 
     std::string_view host{}; ///< what errors name; copied at the call
+
+    ConnectOptions connect{}; ///< of each attempt
 };
 
 /// Connects. `addresses` come best first, as resolve() answers them. Throws std::system_error if

@@ -42,9 +42,11 @@ public:
     static Coro<TcpStream> connect(SocketAddress peer, ConnectOptions options = {});
 
     /// Looks the host up, see io/resolve.hpp, and connects to the first of its addresses that
-    /// answers, see io/happy_eyeballs.hpp. Throws as these do. Blocks. Cancelled half way, all
-    /// sockets are closed.
-    static Coro<TcpStream> connect(std::string host, std::uint16_t port);
+    /// answers, see io/happy_eyeballs.hpp. The options are those of each attempt: with a local
+    /// address attempts at another family fail. Throws as these do. Blocks. Cancelled half way,
+    /// all sockets are closed.
+    static Coro<TcpStream> connect(std::string host, std::uint16_t port,
+                                   ConnectOptions options = {});
 
     // Options. None of them blocks.
 

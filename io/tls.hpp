@@ -98,7 +98,8 @@ public:
     /// Sends close_notify, and what cancelled sends have left, as far as the transport takes it
     /// within half a second; not while another task sends. Ends what other tasks do on the stream
     /// (they get operation_canceled), and closes the transport. Blocks. Not interruptible. Harmless
-    /// twice.
+    /// twice. Like any close it waits for no answer: who must know that the peer has got everything
+    /// calls shutdown() and receives to the end before.
     Coro<void> close();
 
     // What was agreed on, and with whom. Never blocks. Answers nothing when it was moved from.

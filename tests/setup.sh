@@ -108,6 +108,7 @@ install_missing() {
         has nc || missing="$missing netcat-openbsd"
         has curl || missing="$missing curl"
         has wrk || missing="$missing wrk"
+        has socat || missing="$missing socat"
         [ -e /usr/include/doctest/doctest.h ] || missing="$missing doctest-dev"
         pkg-config --exists benchmark 2>/dev/null || missing="$missing libbenchmark-dev"
     fi

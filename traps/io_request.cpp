@@ -16,6 +16,12 @@ constexpr Side side_unless_at(std::int64_t offset, Side side) noexcept {
     return offset == -1 ? side : Side::none;
 }
 
+/// A path begins at a directory, which is not to become another one meanwhile; or, AT_FDCWD, at no
+/// descriptor. With AT_EMPTY_PATH the "directory" is what is asked about.
+constexpr DescriptorUses path_from(int directory) noexcept {
+    return directory < 0 ? DescriptorUses{} : DescriptorUses{{directory, Side::none}, {}};
+}
+
 } // namespace
 
 DescriptorUses descriptors_of(const IoRequest& request) noexcept {
@@ -24,9 +30,9 @@ DescriptorUses descriptors_of(const IoRequest& request) noexcept {
         Overloaded{
             [](const Nop&) { return Uses{}; },
             [](const Socket&) { return Uses{}; },
-            [](const OpenAt&) { return Uses{}; },
-            [](const OpenAt2&) { return Uses{}; },
-            [](const Statx&) { return Uses{}; },
+            [](const OpenAt& r) { return path_from(r.directory); },
+            [](const OpenAt2& r) { return path_from(r.directory); },
+            [](const Statx& r) { return path_from(r.directory); },
             [](const Poll& r) { return Uses{{r.fd, r.side}, {}}; },
             [](const Accept& r) { return Uses{{r.fd, Side::read}, {}}; },
             [](const Recv& r) { return Uses{{r.fd, Side::read}, {}}; },

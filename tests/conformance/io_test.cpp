@@ -315,6 +315,34 @@ TEST_CASE("P12: close ends an accept, a wait for readability, and a whole transf
     });
 }
 
+TEST_CASE("P12: a close waits for who asks about the descriptor, and who looks up beneath it") {
+    each_run([]() -> Coro<void> {
+        for (int round = 0; round < 30; ++round) {
+            const int fd = must(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), "open");
+            struct ::statx status{};
+            int errors[2] = {-1, -1};
+            const Task<void> asking = co_await spawn([&]() -> Coro<void> {
+                const auto answer =
+                    co_await traps::stat_at(fd, "", AT_EMPTY_PATH, STATX_BASIC_STATS, status);
+                errors[0] = failure_of(answer);
+            });
+            const Task<void> opening = co_await spawn([&]() -> Coro<void> {
+                const auto opened = co_await traps::open_at(fd, "dev/null", O_RDONLY);
+                errors[1] = failure_of(opened);
+                if (opened)
+                    ::close(*opened);
+            });
+            co_await let_others_run(1 + round % 3);
+            const auto closed = co_await traps::close(fd);
+            CHECK(closed.has_value());
+            CHECK(asking.terminated()); // whatever they came to, nothing is done on the number now
+            CHECK(opening.terminated());
+            CHECK((errors[0] == 0 || errors[0] == ECANCELED));
+            CHECK((errors[1] == 0 || errors[1] == ECANCELED));
+        }
+    });
+}
+
 TEST_CASE("P12: the number of a closed descriptor is not reused before its operations have ended") {
     each_run([]() -> Coro<void> {
         for (int round = 0; round < 20; ++round) {

@@ -4,6 +4,9 @@
 #include <string>
 #include <vector>
 
+#include <poll.h>
+#include <unistd.h>
+
 #include <doctest/doctest.h>
 
 #include <trapline/io/udp.hpp>
@@ -27,6 +30,23 @@ Coro<void> echo(DatagramSocket& socket) {
 
 std::string text_of(std::span<const std::byte> bytes) {
     return {reinterpret_cast<const char*>(bytes.data()), bytes.size()};
+}
+
+/// Sends without a turn of the loop.
+void write_now(const DatagramSocket& socket, std::string_view text, const SocketAddress& to) {
+    must(::sendto(socket.fd(), text.data(), text.size(), MSG_DONTWAIT, to.data(), to.size()),
+         "sendto");
+}
+
+/// Waits until a socket takes no more.
+Coro<bool> fills_up(const DatagramSocket& socket) {
+    for (int turn = 0; turn < 20'000; ++turn) {
+        pollfd at{socket.fd(), POLLOUT, 0};
+        if (must(::poll(&at, 1, 0), "poll") == 0)
+            co_return true;
+        co_await yield_now();
+    }
+    co_return false;
 }
 
 const SocketAddress any_port = SocketAddress::ipv4("127.0.0.1", 0);
@@ -134,6 +154,102 @@ TEST_CASE("recv_many waits for the first message, and an interrupted one has tak
         co_await a.send_to("late", b.local_address());
         CHECK((co_await b.recv_many(in)) == 1);
         CHECK(text_of(in[0].data) == "late");
+    });
+}
+
+TEST_CASE("who receives has that side for itself, though many could be received at once") {
+    const LeakGuard guard;
+    run([]() -> Coro<void> {
+        UdpSocket a = co_await UdpSocket::bind(any_port);
+        UdpSocket b = co_await UdpSocket::bind(any_port);
+        std::array<std::byte, 64> first;
+        std::array<std::byte, 64> second;
+        std::array<Datagram, 1> in{Datagram{second, {}}};
+        Task<std::size_t> receiving =
+            co_await spawn([](UdpSocket& s, std::span<std::byte> to) { return s.recv(to); },
+                           std::ref(b), std::span<std::byte>(first));
+        co_await yield_now();
+        co_await yield_now();
+        write_now(a, "one", b.local_address()); // it is there, and its receiver has not run yet
+        CHECK((co_await complaint_of([&] { return b.recv_many(in); })) == busy);
+        CHECK((co_await receiving.join()) == 3);
+        write_now(a, "two", b.local_address());
+        CHECK((co_await b.recv_many(in)) == 1);
+        CHECK(text_of(in[0].data) == "two");
+    });
+}
+
+TEST_CASE("who sends has that side for itself, and an interrupt says how many messages went") {
+    const LeakGuard guard;
+    run([]() -> Coro<void> {
+        UnixDatagramPair pair = co_await UnixDatagram::pair();
+        std::string text = "message";
+        std::vector<Datagram> out(5000, {std::as_writable_bytes(std::span(text)), {}});
+        std::size_t progress = 0;
+        Task<> sending = co_await spawn([&]() -> Coro<void> {
+            try {
+                (void)co_await pair.a.send_many(out);
+            } catch (const Cancelled& interrupt) {
+                progress = interrupt.progress();
+                throw;
+            }
+        });
+        CHECK(co_await fills_up(pair.a));
+        // There is room again, and who waits for it has not run yet.
+        std::array<std::byte, 64> buffer;
+        REQUIRE(::recv(pair.b.fd(), buffer.data(), buffer.size(), MSG_DONTWAIT) == 7);
+        CHECK((co_await complaint_of([&] { return pair.a.send_many(std::span(out).first(1)); })) ==
+              busy);
+        CHECK(co_await fills_up(pair.a));
+        CHECK(co_await sending.cancel());
+        std::size_t arrived = 1;
+        while (::recv(pair.b.fd(), buffer.data(), buffer.size(), MSG_DONTWAIT) == 7)
+            ++arrived;
+        CHECK(progress == arrived);
+        CHECK(arrived > 1);
+        CHECK(arrived < out.size());
+    });
+}
+
+TEST_CASE("send_many waits for a full receiver that it is not connected to") {
+    const LeakGuard guard;
+    run([]() -> Coro<void> {
+        UnixDatagram to = co_await UnixDatagram::bind(
+            SocketAddress::unix_abstract("trapline-full-receiver-" + std::to_string(::getpid())));
+        UnixDatagram from = co_await UnixDatagram::bind(
+            SocketAddress::unix_abstract("trapline-full-sender-" + std::to_string(::getpid())));
+        std::string text = "message";
+        std::vector<Datagram> out(500,
+                                  {std::as_writable_bytes(std::span(text)), to.local_address()});
+        Task<std::size_t> sending = co_await spawn(
+            [](UnixDatagram& s, std::span<const Datagram> all) { return s.send_many(all); },
+            std::ref(from), std::span<const Datagram>(out));
+        std::array<std::byte, 64> buffer;
+        for (std::size_t got = 0; got < out.size(); ++got)
+            CHECK((co_await to.recv(buffer)) == text.size());
+        CHECK((co_await sending.join()) == out.size());
+    });
+}
+
+TEST_CASE("who always finds something to receive lets others run, and can be cancelled") {
+    const LeakGuard guard;
+    run([]() -> Coro<void> {
+        UdpSocket echo_of_itself = co_await UdpSocket::bind(any_port);
+        write_now(echo_of_itself, "again", echo_of_itself.local_address());
+        std::size_t rounds = 0;
+        Task<> receiving = co_await spawn([&]() -> Coro<void> {
+            std::array<std::byte, 64> buffer;
+            for (;; ++rounds) {
+                std::array<Datagram, 1> in{Datagram{buffer, {}}};
+                const std::size_t count = co_await echo_of_itself.recv_many(in);
+                write_now(echo_of_itself, text_of(in[0].data), in[0].from);
+                CHECK(count == 1);
+            }
+        });
+        for (int turn = 0; turn < 20; ++turn)
+            co_await yield_now();
+        CHECK(co_await receiving.cancel());
+        CHECK(rounds > 0);
     });
 }
 

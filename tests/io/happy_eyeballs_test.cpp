@@ -9,6 +9,7 @@
 #include <utility>
 #include <vector>
 
+#include <netinet/tcp.h>
 #include <unistd.h>
 
 #include <doctest/doctest.h>
@@ -450,6 +451,13 @@ TEST_CASE("cancelled while real connects are on their way, all sockets are close
     }
 }
 
+int option_of(const StreamSocket& stream, int level, int name) {
+    int value = 0;
+    socklen_t size = sizeof value;
+    test::must(::getsockopt(stream.fd(), level, name, &value, &size), "getsockopt");
+    return value;
+}
+
 // --- by name -------------------------------------------------------------------------------
 
 TEST_CASE("a stream is connected by a host's name and a port") {
@@ -460,6 +468,44 @@ TEST_CASE("a stream is connected by a host's name and a port") {
         const TcpStream by_number = co_await TcpStream::connect("127.0.0.1", port);
         CHECK(by_name.peer_address() == SocketAddress::ipv4("127.0.0.1", port));
         CHECK(by_number.peer_address() == SocketAddress::ipv4("127.0.0.1", port));
+    });
+}
+
+TEST_CASE("the options for connecting by name are those of each attempt") {
+    check([]() -> Coro<void> {
+        const Refusing refusing;
+        const Descriptor listener = test::tcp_listener();
+        const std::uint16_t port = test::port_of(listener.get());
+        const ConnectOptions options{.local = SocketAddress::ipv4("127.0.0.7", 0),
+                                     .no_delay = true,
+                                     .keep_alive = KeepAlive{.idle = 77s}};
+        const TcpStream by_name = co_await TcpStream::connect("localhost", port, options);
+        const Addresses addresses{refusing.address, address_of(listener)};
+        const TcpStream second = co_await happy_eyeballs(addresses, {.connect = options});
+        for (const TcpStream* stream : {&by_name, &second}) {
+            CHECK(stream->local_address().to_string().starts_with("127.0.0.7:"));
+            CHECK(option_of(*stream, IPPROTO_TCP, TCP_NODELAY) == 1);
+            CHECK(option_of(*stream, SOL_SOCKET, SO_KEEPALIVE) == 1);
+            CHECK(option_of(*stream, IPPROTO_TCP, TCP_KEEPIDLE) == 77);
+        }
+        const TcpStream plain = co_await TcpStream::connect("localhost", port);
+        CHECK(option_of(plain, IPPROTO_TCP, TCP_NODELAY) == 0);
+        CHECK(option_of(plain, SOL_SOCKET, SO_KEEPALIVE) == 0);
+    });
+}
+
+TEST_CASE("a local address of another family fails that attempt, and the next one begins") {
+    check([]() -> Coro<void> {
+        const Descriptor listener = test::tcp_listener();
+        const ConnectOptions options{.local = SocketAddress::ipv4("127.0.0.1", 0)};
+        const Addresses six{SocketAddress::parse("[::1]:80")};
+        const Addresses both{six[0], address_of(listener)};
+        const TcpStream stream = co_await happy_eyeballs(both, {.connect = options});
+        CHECK(stream.peer_address() == address_of(listener));
+        const Complaint none =
+            co_await complaint_of(happy_eyeballs(six, {.host = "six", .connect = options}));
+        CHECK(none.code);
+        CHECK(none.text.starts_with("connect to six: [::1]:80: "));
     });
 }
 

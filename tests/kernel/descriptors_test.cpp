@@ -7,6 +7,8 @@
 #include <random>
 #include <vector>
 
+#include <fcntl.h>
+
 #include <doctest/doctest.h>
 
 using namespace trapline;
@@ -120,6 +122,31 @@ TEST_CASE("a splice may take both sides of one descriptor") {
     CHECK(d.enter(writer) == Admission::granted);
     leave(d, reader);
     leave(d, writer);
+}
+
+TEST_CASE("a close waits for who asks about the descriptor, or looks something up beneath it") {
+    for (const traps::IoRequest& request :
+         {traps::IoRequest{traps::Statx{5, "", AT_EMPTY_PATH, 0, nullptr}},
+          traps::IoRequest{traps::OpenAt{5, "name", 0, 0}},
+          traps::IoRequest{traps::OpenAt2{5, "name", nullptr}}}) {
+        Descriptors d;
+        Operation asking = operation_of(request);
+        Operation reader = read_of(5);
+        Operation close = close_of(5);
+        CHECK(d.enter(asking) == Admission::granted);
+        CHECK(d.enter(reader) == Admission::granted); // it is on no side
+        leave(d, reader);
+        CHECK(d.enter_closing(close, 5) == Admission::waits);
+        CHECK(in_flight(d, 5) == std::vector<Operation*>{&asking});
+        CHECK(leave(d, asking) == std::vector<Operation*>{&close});
+        d.closed(5);
+        CHECK(d.enter(asking) == Admission::granted);
+        leave(d, asking);
+    }
+    Descriptors d;
+    Operation by_path = operation_of(traps::Statx{AT_FDCWD, "/", 0, 0, nullptr});
+    CHECK(d.enter(by_path) == Admission::granted);
+    leave(d, by_path);
 }
 
 TEST_CASE("a close of an idle descriptor goes at once, and shuts the door until it is done") {

@@ -4,6 +4,8 @@
 #include <string>
 #include <type_traits>
 
+#include <fcntl.h>
+
 #include <doctest/doctest.h>
 
 #include <trapline/traps/routine.hpp>
@@ -26,6 +28,13 @@ template <class Request>
 Request on(int fd) {
     Request request{};
     request.fd = fd;
+    return request;
+}
+
+template <class Request>
+Request from(int directory) {
+    Request request{};
+    request.directory = directory;
     return request;
 }
 
@@ -118,9 +127,16 @@ TEST_CASE("requests that move nothing occupy no side") {
 TEST_CASE("requests without a descriptor use none") {
     CHECK(occupies(Nop{}, -1, Side::none));
     CHECK(occupies(Socket{}, -1, Side::none));
-    CHECK(occupies(OpenAt{}, -1, Side::none));
-    CHECK(occupies(OpenAt2{}, -1, Side::none));
-    CHECK(occupies(Statx{}, -1, Side::none));
+    CHECK(occupies(from<OpenAt>(AT_FDCWD), -1, Side::none));
+    CHECK(occupies(from<OpenAt2>(AT_FDCWD), -1, Side::none));
+    CHECK(occupies(from<Statx>(AT_FDCWD), -1, Side::none));
+}
+
+TEST_CASE("a path uses the directory where it begins, and an empty one what it is about") {
+    CHECK(occupies(from<OpenAt>(3), 3, Side::none));
+    CHECK(occupies(from<OpenAt2>(3), 3, Side::none));
+    CHECK(occupies(from<Statx>(3), 3, Side::none));
+    CHECK(occupies(Statx{3, "", AT_EMPTY_PATH, 0, nullptr}, 3, Side::none));
 }
 
 TEST_CASE("a splice reads one descriptor and writes another") {
