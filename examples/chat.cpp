@@ -57,18 +57,20 @@ Coro<void> chat(TcpStream client, Room& room) {
     Member member;
     member.name =
         (co_await timeout_after(1min, reader.read_line({.bytes_max = 64}))).value_or("nobody");
-    room.enter(member);
-    co_await with_resource([] { return yield_now(); },
-                           [&] {
-                               // The first to end takes the others with him.
-                               return task_group(WaitFor::any, [&](TaskGroup& group) -> Coro<void> {
-                                   co_await group.spawn(listen_to(reader, member, room));
-                                   co_await group.spawn(tell(client, member));
-                                   co_await group.spawn(
-                                       [&]() -> Coro<void> { co_await member.too_slow.wait(); });
-                               });
-                           },
-                           [&] { room.leave(member); });
+    co_await with_resource(
+        [&]() -> Coro<void> {
+            room.enter(member);
+            co_return;
+        },
+        [&] {
+            // The first to end takes the others with him.
+            return task_group(WaitFor::any, [&](TaskGroup& group) -> Coro<void> {
+                co_await group.spawn(listen_to(reader, member, room));
+                co_await group.spawn(tell(client, member));
+                co_await group.spawn([&]() -> Coro<void> { co_await member.too_slow.wait(); });
+            });
+        },
+        [&] { room.leave(member); });
 }
 
 Coro<void> server(SocketAddress at) {

@@ -58,8 +58,10 @@ Coro<void> talk(TcpStream client, Connection& connection, http::Service& service
 #ifdef TRAPLINE_TLS
 Coro<void> talk_secretly(TcpStream client, Connection& connection, http::Service& service,
                          const TlsServerContext& context) {
-    TlsStream secret = co_await TlsStream::accept(std::move(client), context);
-    co_await http::serve_connection(secret, service, &connection);
+    // A handshake is nothing to be finished when the server stops.
+    auto secret = co_await connection.idle(TlsStream::accept(std::move(client), context));
+    if (secret)
+        co_await http::serve_connection(*secret, service, &connection);
 }
 #endif
 

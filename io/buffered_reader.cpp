@@ -61,6 +61,10 @@ void raise_end(std::string_view wanted, std::size_t progress) {
                       progress);
 }
 
+void raise_too_much(std::size_t bytes_max) {
+    throw LimitExceeded("more than " + std::to_string(bytes_max) + " bytes", bytes_max);
+}
+
 void raise_limit(std::string_view wanted, std::size_t bytes_max) {
     throw LimitExceeded("no " + quoted(wanted) + " within " + std::to_string(bytes_max) + " bytes",
                         bytes_max);

@@ -74,6 +74,7 @@ private:
 
 [[noreturn]] void raise_end(std::string_view wanted, std::size_t progress);
 [[noreturn]] void raise_limit(std::string_view wanted, std::size_t bytes_max);
+[[noreturn]] void raise_too_much(std::size_t bytes_max);
 
 } // namespace detail
 
@@ -215,7 +216,7 @@ Coro<std::string> BufferedReader<S>::read_all(ReadLimits limits) {
     try {
         for (;;) {
             if (buffer_.size() > limits.bytes_max)
-                detail::raise_limit("the end of the stream", limits.bytes_max);
+                detail::raise_too_much(limits.bytes_max);
             if (!co_await fill())
                 co_return buffer_.take(buffer_.size());
         }

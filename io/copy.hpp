@@ -33,8 +33,9 @@ struct CopyOptions {
 /// error of `to`, progress() says how much has gone out; what had come and not gone is lost.
 template <ReceiveStream R, SendStream W>
 Coro<std::uint64_t> copy(R& from, W& to, CopyOptions options = {}) {
-    const auto buffer = std::make_unique_for_overwrite<std::byte[]>(options.buffer_bytes);
-    const std::span room(buffer.get(), options.buffer_bytes);
+    const std::size_t room_bytes = std::max<std::size_t>(options.buffer_bytes, 1);
+    const auto buffer = std::make_unique_for_overwrite<std::byte[]>(room_bytes);
+    const std::span room(buffer.get(), room_bytes);
     std::uint64_t copied = 0;
     try {
         while (copied < options.bytes_max) {

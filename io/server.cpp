@@ -5,6 +5,9 @@
 #include <cstdio>
 #include <string>
 
+#include <linux/sockios.h>
+#include <linux/tcp.h>
+#include <sys/ioctl.h>
 #include <sys/resource.h>
 
 #include "../traps/park.hpp"
@@ -69,10 +72,13 @@ void ServerCore::listening() const {
 
 void ServerCore::log(const std::string& line) const {
     const std::string text = "server at " + at_.to_string() + ": " + printable(line);
-    if (options_.log)
-        options_.log(text);
-    else
-        std::fprintf(stderr, "trapline: %s\n", text.c_str());
+    try {
+        if (options_.log)
+            return options_.log(text);
+    } catch (...) {
+        // A server goes on, also where nobody hears of it.
+    }
+    std::fprintf(stderr, "trapline: %s\n", text.c_str());
 }
 
 void ServerCore::log_failure(const SocketAddress& peer, const std::exception_ptr& failure) const {
@@ -94,12 +100,22 @@ Coro<void> ServerCore::interrupt_all() {
         co_await traps::Cancel{at->task_};
 }
 
+/// False if they take too long. Says that it waits if that is not over at once.
+Coro<bool> ServerCore::wait_for_handlers() {
+    const Duration quiet = std::min<Duration>(options_.stop_limit, std::chrono::seconds{1});
+    if (co_await ignore_after(quiet, all_gone()))
+        co_return true;
+    if (options_.stop_limit > quiet)
+        log("stops, and waits for " + std::to_string(connections_) + " connections");
+    co_return co_await ignore_after(options_.stop_limit - quiet, all_gone());
+}
+
 Coro<void> ServerCore::finish() {
     stopping_ = true;
     for (Connection* at = first_; at; at = at->next_)
         at->idle_.wake_all();
     Outcome<bool> in_time;
-    auto patience = ignore_after(options_.stop_limit, all_gone());
+    auto patience = wait_for_handlers();
     co_await Attempt{std::move(patience), in_time};
     if (in_time.has_value() && in_time.get())
         co_return;
@@ -116,9 +132,32 @@ bool ServerCore::watches() const noexcept {
     return std::min(options_.first_byte_limit, options_.idle_limit) != Duration::max();
 }
 
+namespace {
+
+/// Also of operations that have not ended, and of those past us (splice): TCP knows. Of a
+/// Unix-domain socket at least how much waits to be taken.
+Traffic traffic_now(const Traffic& noted) noexcept {
+    Traffic traffic = noted;
+    if (noted.fd < 0)
+        return traffic;
+    tcp_info info{};
+    socklen_t size = sizeof info;
+    if (::getsockopt(noted.fd, IPPROTO_TCP, TCP_INFO, &info, &size) == 0) {
+        traffic.received += info.tcpi_bytes_received;
+        traffic.sent += info.tcpi_bytes_acked;
+    } else {
+        int waiting = 0;
+        if (::ioctl(noted.fd, SIOCOUTQ, &waiting) == 0)
+            traffic.sent += static_cast<std::uint64_t>(waiting);
+    }
+    return traffic;
+}
+
+} // namespace
+
 /// Which limit a connection has not kept, if any.
 const char* ServerCore::complaint(Connection& connection, TimePoint now) const noexcept {
-    const Traffic& traffic = *connection.traffic_;
+    const Traffic traffic = traffic_now(*connection.traffic_);
     const std::uint64_t moved = traffic.received + traffic.sent;
     if (std::exchange(connection.moved_, moved) != moved)
         connection.moved_at_ = now;
@@ -180,8 +219,17 @@ detail::ServerCore& Connection::server() const noexcept { return admission_.serv
 bool Connection::stopping() const noexcept { return server().stopping(); }
 
 void Connection::failed(const std::exception_ptr& failure) const {
-    if (!is_interrupt(failure))
-        server().log_failure(peer_, failure);
+    try {
+        std::rethrow_exception(failure);
+    } catch (const TaskCancelled&) {
+        return; // by the server, mostly, or with it
+    } catch (const std::system_error& error) {
+        if (error.code() == std::errc::connection_reset || error.code() == std::errc::broken_pipe)
+            return; // clients go as they like, and would fill the log
+    } catch (...) {
+        // Logged below.
+    }
+    server().log_failure(peer_, failure);
 }
 
 } // namespace trapline

@@ -11,8 +11,9 @@
 //
 //     co_await tcp_server(SocketAddress::parse("127.0.0.1:0"), talk, {.connections_max = 100});
 //
-// Whatever a handler throws is logged and ends that one connection. At its limit of connections a
-// server stops accepting, and Linux keeps the next ones waiting; nobody is refused.
+// Whatever a handler throws ends that one connection, and is logged, unless the peer has just gone
+// (connection_reset, broken_pipe). At its limit of connections a server stops accepting, and Linux
+// keeps the next ones waiting; nobody is refused.
 //
 // Cancelled, a server stops gracefully: it accepts nothing more, lets the handlers come to their
 // end for as long as `stop_limit`, then cancels those that are left, and ends when all have. A
@@ -61,7 +62,8 @@ struct ServerOptions {
     /// Where its messages go, one line each; stderr by default.
     std::function<void(std::string_view)> log{};
 
-    ListenOptions listen{}; ///< of tcp_server
+    ListenOptions listen{};                         ///< of tcp_server
+    UnixListenOptions listen_unix{.replace = true}; ///< of unix_server
 };
 
 namespace detail {
@@ -148,11 +150,10 @@ Coro<void> tcp_server(SocketAddress address, F handler, ServerOptions options = 
 }
 
 /// The same for a Unix-domain address. A socket that lies at the path, and where nobody listens, is
-/// replaced.
+/// replaced by default; the server's own stays when it has stopped.
 template <ConnectionHandler<UnixStream> F>
 Coro<void> unix_server(SocketAddress address, F handler, ServerOptions options = {}) {
-    UnixListener listener =
-        co_await UnixListener::bind(address, {.backlog = options.listen.backlog, .replace = true});
+    UnixListener listener = co_await UnixListener::bind(address, options.listen_unix);
     co_await serve<UnixStream>(std::move(listener), std::move(handler), std::move(options));
 }
 

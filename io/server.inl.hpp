@@ -37,6 +37,7 @@ private:
     void log(const std::string& line) const;
     Coro<void> interrupt_all();
     Coro<void> all_gone();
+    Coro<bool> wait_for_handlers();
     const char* complaint(Connection& connection, TimePoint now) const noexcept;
 
     ServerOptions options_;
@@ -112,8 +113,10 @@ auto Connection::idle(W what)
     bool ended = false;
     const Task<> waiting = co_await spawn(detail::end_idle<W, R>(what, outcome, ended, idle_));
     detail::Outcome<void> waited;
-    auto waits = detail::ParkOn{idle_};
-    co_await detail::Attempt{std::move(waits), waited};
+    while (!ended && !stopping() && !waited.has_failure()) {
+        auto waits = detail::ParkOn{idle_};
+        co_await detail::Attempt{std::move(waits), waited};
+    }
     if (!ended)
         co_await detail::end_task(waiting);
     if (waited.has_failure())
@@ -151,6 +154,8 @@ Coro<void> serve(Listener<S> listener, F handler, ServerOptions options) {
         co_await detail::end_task(finishing);
     if (watching)
         co_await detail::end_task(watching);
+    if (waited.has_failure()) // the outer limit counts
+        waited.take();
     outcome.take();
 }
 

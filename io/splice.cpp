@@ -55,27 +55,43 @@ using Moved = std::expected<std::size_t, std::error_code>;
 
 enum class WaitFirst : bool { input, output };
 
+/// An end by its owner, asked anew at each step: once that is closed, its number is somebody
+/// else's.
+class End {
+public:
+    End(const StreamSocket& socket) noexcept : socket_(&socket) {}
+    End(const detail::PipeEnd& pipe) noexcept : pipe_(&pipe) {}
+    End(int fd) noexcept : fd_(fd) {} // for as long as it is used
+
+    int fd() const noexcept { return socket_ ? socket_->fd() : pipe_ ? pipe_->fd() : fd_; }
+
+private:
+    const StreamSocket* socket_ = nullptr;
+    const detail::PipeEnd* pipe_ = nullptr;
+    int fd_ = -1;
+};
+
 /// Moves at least one byte; answers how many, 0 at the end of `from`. EAGAIN does not tell which of
 /// the two was not ready: it waits for each in turn.
-Coro<Moved> move_some(int from, int to, std::size_t size, WaitFirst first) {
+Coro<Moved> move_some(End from, End to, std::size_t size, WaitFirst first) {
     for (bool input = first == WaitFirst::input;; input = !input) {
-        const Moved moved =
-            co_await traps::splice(from, to, size, -1, -1, SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
+        const Moved moved = co_await traps::splice(from.fd(), to.fd(), size, -1, -1,
+                                                   SPLICE_F_NONBLOCK | SPLICE_F_MOVE);
         if (moved || moved.error() != std::errc::resource_unavailable_try_again)
             co_return moved;
         std::expected<short, std::error_code> ready;
         if (input)
-            ready = co_await traps::read_wait(from);
+            ready = co_await traps::read_wait(from.fd());
         else
-            ready = co_await traps::write_wait(to);
+            ready = co_await traps::write_wait(to.fd());
         if (!ready)
             co_return std::unexpected(ready.error());
     }
 }
 
 struct Route {
-    int from;
-    int to;
+    End from;
+    End to;
     std::string from_name;
     std::string to_name;
 };
@@ -100,7 +116,7 @@ Coro<void> drain(int pipe, const Route& route, std::size_t size, std::uint64_t& 
 /// One step of a splice: `wanted` bytes at most; answers how many, 0 at the end.
 Coro<std::size_t> step(const Relay* relay, const Route& route, std::size_t wanted,
                        std::uint64_t& moved) {
-    const int into = relay ? relay->in() : route.to;
+    const End into = relay ? End{relay->in()} : route.to;
     const Moved answer = co_await move_some(route.from, into, wanted, WaitFirst::input);
     const std::size_t got = checked(answer, route.from_name, moved);
     if (relay)
@@ -111,7 +127,8 @@ Coro<std::size_t> step(const Relay* relay, const Route& route, std::size_t wante
 }
 
 Coro<std::uint64_t> move_all(std::unique_ptr<Relay> relay, Route route, SpliceOptions options) {
-    const std::size_t step_max = relay ? relay->bytes() : options.pipe_bytes;
+    const std::size_t step_max =
+        relay ? relay->bytes() : std::max<std::size_t>(options.pipe_bytes, 1);
     std::uint64_t moved = 0;
     try {
         while (moved < options.bytes_max) {
@@ -153,8 +170,8 @@ Coro<std::size_t> send_copy(StreamSocket& to, int file, std::uint64_t offset, st
 /// The same through a pipe. The first half may wait for a disk, so it is not done on the spot.
 Coro<std::size_t> send_spliced(const Relay& relay, const Route& route, std::uint64_t offset,
                                std::size_t size, std::uint64_t& sent) {
-    const auto answer =
-        co_await traps::splice(route.from, relay.in(), size, static_cast<std::int64_t>(offset));
+    const auto answer = co_await traps::splice(route.from.fd(), relay.in(), size,
+                                               static_cast<std::int64_t>(offset));
     const std::size_t got = checked(answer, route.from_name, sent);
     co_await drain(relay.out(), route, got, sent);
     co_return got;
@@ -165,26 +182,25 @@ Coro<std::size_t> send_spliced(const Relay& relay, const Route& route, std::uint
 Coro<std::uint64_t> splice(StreamSocket& from, StreamSocket& to, SpliceOptions options) {
     set_non_blocking(from.fd());
     set_non_blocking(to.fd());
-    return move_all(
-        std::make_unique<Relay>(options.pipe_bytes),
-        {from.fd(), to.fd(), "splice from " + name_of(from), "splice to " + name_of(to)}, options);
+    return move_all(std::make_unique<Relay>(options.pipe_bytes),
+                    {from, to, "splice from " + name_of(from), "splice to " + name_of(to)},
+                    options);
 }
 
 Coro<std::uint64_t> splice(StreamSocket& from, PipeWriter& to, SpliceOptions options) {
     set_non_blocking(from.fd());
-    return move_all(
-        nullptr, {from.fd(), to.fd(), "splice from " + name_of(from) + " to a pipe", ""}, options);
+    return move_all(nullptr, {from, to, "splice from " + name_of(from) + " to a pipe", ""},
+                    options);
 }
 
 Coro<std::uint64_t> splice(PipeReader& from, StreamSocket& to, SpliceOptions options) {
     set_non_blocking(to.fd());
-    return move_all(nullptr, {from.fd(), to.fd(), "splice from a pipe to " + name_of(to), ""},
-                    options);
+    return move_all(nullptr, {from, to, "splice from a pipe to " + name_of(to), ""}, options);
 }
 
 Coro<std::uint64_t> sendfile(StreamSocket& to, int file, std::uint64_t offset, std::uint64_t size) {
     std::unique_ptr<Relay> relay;
-    const Route route{file, to.fd(), "sendfile to " + name_of(to), "sendfile to " + name_of(to)};
+    const Route route{file, to, "sendfile to " + name_of(to), "sendfile to " + name_of(to)};
     std::uint64_t sent = 0;
     try {
         while (sent < size) {

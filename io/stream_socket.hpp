@@ -41,10 +41,40 @@ inline iovec part(std::string_view text) noexcept { return part(std::as_bytes(st
 
 namespace detail {
 
-/// What goes through a stream, for who watches over it.
+/// What goes through a stream, for who watches over it: operations that have ended, and the socket,
+/// which knows more of those that have not.
 struct Traffic {
     std::uint64_t received = 0; ///< bytes
     std::uint64_t sent = 0;
+    int fd = -1; ///< while the stream has it
+};
+
+/// A stream's share in it. It says when the socket goes.
+class TrafficShare {
+public:
+    TrafficShare() noexcept = default;
+    TrafficShare(TrafficShare&&) noexcept = default;
+    TrafficShare& operator=(TrafficShare&& other) noexcept {
+        end();
+        traffic_ = std::move(other.traffic_);
+        return *this;
+    }
+    ~TrafficShare() { end(); }
+
+    const std::shared_ptr<Traffic>& begin(int fd) {
+        traffic_ = std::make_shared<Traffic>();
+        traffic_->fd = fd;
+        return traffic_;
+    }
+    void end() noexcept {
+        if (traffic_)
+            traffic_->fd = -1;
+    }
+    Traffic* operator->() const noexcept { return traffic_.get(); }
+    explicit operator bool() const noexcept { return traffic_ != nullptr; }
+
+private:
+    std::shared_ptr<Traffic> traffic_;
 };
 
 } // namespace detail
@@ -95,7 +125,10 @@ public:
 
     /// Ends what other tasks do on the stream (they get operation_canceled), then closes it.
     /// Blocks. Not interruptible. Harmless twice.
-    detail::CloseAwaiter close() noexcept { return {socket_, "close of stream to ", &peer_}; }
+    detail::CloseAwaiter close() noexcept {
+        traffic_.end();
+        return {socket_, "close of stream to ", &peer_};
+    }
 
     /// Closes so that the peer sees a reset: what was not sent yet is dropped. Otherwise as
     /// close().
@@ -121,13 +154,13 @@ public:
     int fd() const noexcept { return socket_.get(); }
 
     /// Gives the descriptor up without closing it.
-    Descriptor release() noexcept { return std::move(socket_); }
+    Descriptor release() noexcept {
+        traffic_.end();
+        return std::move(socket_);
+    }
 
     /// For servers: counts what goes through from now on.
-    const std::shared_ptr<detail::Traffic>& count_traffic() {
-        traffic_ = std::make_shared<detail::Traffic>();
-        return traffic_;
-    }
+    const std::shared_ptr<detail::Traffic>& count_traffic() { return traffic_.begin(fd()); }
 
 protected:
     /// Throws std::system_error(error, operation + peer).
@@ -149,7 +182,7 @@ private:
 
     Descriptor socket_;
     SocketAddress peer_;
-    std::shared_ptr<detail::Traffic> traffic_; ///< if somebody watches
+    detail::TrafficShare traffic_; ///< if somebody watches
 };
 
 class [[nodiscard]] StreamSocket::Recv : public ReplyAwaiter {

@@ -13,6 +13,7 @@
 #include <openssl/x509v3.h>
 
 #include "../traps/cancel.hpp"
+#include "../traps/event.hpp"
 #include "../traps/lock.hpp"
 #include "errors.hpp"
 #include "tcp.hpp"
@@ -63,10 +64,11 @@ struct detail::TlsState {
     std::size_t left = 0;           ///< of it: taken by the transport
     Lock sending;                   ///< of `leaving` and the transport's send side
 
-    bool receives = false; ///< a task is in recv
-    bool sends = false;    ///< a task is in send_all
-    bool shut = false;     ///< close_notify was made
-    bool closed = false;
+    bool receives = false;        ///< a task is in recv
+    bool sends = false;           ///< a task is in send_all
+    bool shut = false;            ///< close_notify was made
+    bool closed = false;          ///< or a task is about it
+    Event gone;                   ///< the transport is closed
     std::error_code failure;      ///< of TLS: nothing more can be read or written
     std::error_code send_failure; ///< of the transport
 
@@ -122,8 +124,6 @@ struct detail::TlsState {
         raise_error(error, about(operation));
     }
 };
-
-void detail::TlsStateDeleter::operator()(TlsState* state) const noexcept { delete state; }
 
 namespace {
 
@@ -392,7 +392,10 @@ Coro<void> close_all(TlsState& s) {
             co_await Attempt{say_goodbye(s), outcome};
     }
     drop_unread(s);
-    co_await s.transport.close();
+    Outcome<void> outcome;
+    co_await Attempt{s.transport.close(), outcome};
+    s.gone.set();
+    outcome.take();
 }
 
 } // namespace
@@ -448,17 +451,18 @@ Coro<TlsStream> TlsStream::shake_hands(TlsStateOwner state, TlsHandshakeLimits l
     co_return TlsStream{std::move(state)};
 }
 
-TlsState& TlsStream::state(const char* operation) const {
+TlsStateOwner TlsStream::state(const char* operation) const {
     if (!state_)
         raise_error(EBADF, operation + std::string("a TLS stream that was moved from"));
     if (state_->closed)
         state_->raise(EBADF, operation);
-    return *state_;
+    return state_;
 }
 
 Coro<std::size_t> TlsStream::recv(std::span<std::byte> buffer) {
     constexpr const char* operation = "recv from ";
-    TlsState& s = state(operation);
+    const TlsStateOwner kept = state(operation);
+    TlsState& s = *kept;
     if (buffer.empty())
         co_return 0;
     const Turn turn{s.receives, s, operation};
@@ -492,7 +496,8 @@ Coro<std::size_t> TlsStream::recv(std::span<std::byte> buffer) {
 
 Coro<void> TlsStream::send_all(std::span<const std::byte> data) {
     constexpr const char* operation = "send to ";
-    TlsState& s = state(operation);
+    const TlsStateOwner kept = state(operation);
+    TlsState& s = *kept;
     const Turn turn{s.sends, s, operation};
     std::size_t sent = 0; // encrypted, hence on its way
     std::size_t gone = 0; // all of it taken by the transport
@@ -528,7 +533,8 @@ Coro<void> TlsStream::send_all(std::string_view text) {
 
 Coro<void> TlsStream::shutdown() {
     constexpr const char* operation = "shutdown of stream to ";
-    TlsState& s = state(operation);
+    const TlsStateOwner kept = state(operation);
+    TlsState& s = *kept;
     if (s.failure)
         s.raise(s.failure, operation);
     if (!std::exchange(s.shut, true) && !make_close_notify(s))
@@ -537,9 +543,11 @@ Coro<void> TlsStream::shutdown() {
 }
 
 Coro<void> TlsStream::close() {
-    if (!state_ || std::exchange(state_->closed, true))
-        co_return;
-    co_await disable_cancellation(close_all(*state_));
+    const TlsStateOwner kept = state_;
+    if (kept && std::exchange(kept->closed, true)) // by another task: it may be about it still
+        co_await disable_cancellation(kept->gone.wait());
+    else if (kept)
+        co_await disable_cancellation(close_all(*kept));
 }
 
 // --- asking --------------------------------------------------------------------------------

@@ -35,10 +35,7 @@ namespace trapline {
 
 namespace detail {
 struct TlsState;
-struct TlsStateDeleter {
-    void operator()(TlsState* state) const noexcept;
-};
-using TlsStateOwner = std::unique_ptr<TlsState, TlsStateDeleter>;
+using TlsStateOwner = std::shared_ptr<TlsState>; // who waits in it holds it, too
 } // namespace detail
 
 /// Reaching the time is std::errc::timed_out, reaching the bytes TlsFault::too_long.
@@ -66,7 +63,8 @@ public:
     TlsStream() noexcept;
     TlsStream(TlsStream&&) noexcept;
     TlsStream& operator=(TlsStream&&) noexcept;
-    /// Drops the transport without close_notify. No task may wait in it.
+    /// Drops the transport without close_notify. No task may wait in it, but for those that were
+    /// told by a close() and have not run since.
     ~TlsStream();
 
     /// Does the client's handshake over `transport`, which is the TlsStream's from then on. What is
@@ -98,8 +96,8 @@ public:
     /// Sends close_notify, and what cancelled sends have left, as far as the transport takes it
     /// within half a second; not while another task sends. Ends what other tasks do on the stream
     /// (they get operation_canceled), and closes the transport. Blocks. Not interruptible. Harmless
-    /// twice. Like any close it waits for no answer: who must know that the peer has got everything
-    /// calls shutdown() and receives to the end before.
+    /// twice: the second one waits for the first. Like any close it waits for no answer: who must
+    /// know that the peer has got everything calls shutdown() and receives to the end before.
     Coro<void> close();
 
     // What was agreed on, and with whom. Never blocks. Answers nothing when it was moved from.
@@ -130,7 +128,7 @@ private:
     explicit TlsStream(detail::TlsStateOwner state) noexcept;
 
     static Coro<TlsStream> shake_hands(detail::TlsStateOwner state, TlsHandshakeLimits limits);
-    detail::TlsState& state(const char* operation) const;
+    detail::TlsStateOwner state(const char* operation) const;
 
     detail::TlsStateOwner state_;
 };

@@ -126,6 +126,8 @@ Coro<std::size_t> UnixStream::send_descriptors(std::span<const std::byte> data,
 
 Coro<DescriptorMessage> UnixStream::recv_descriptors(std::span<std::byte> buffer,
                                                      std::size_t fds_max) {
+    if (buffer.empty())
+        throw std::invalid_argument("recv_descriptors: the buffer is empty");
     ControlMessage control;
     iovec body = part(buffer);
     msghdr message{};

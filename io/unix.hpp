@@ -62,9 +62,10 @@ public:
         return send_descriptors(std::as_bytes(std::span(text)), fds);
     }
 
-    /// Receives bytes as recv() does, and descriptors that come with them. Throws
-    /// std::system_error; EMSGSIZE if more than `fds_max` came, or no more could be opened: those
-    /// that came are closed, and the bytes are lost. Blocks. A cancelled one has taken nothing.
+    /// Receives bytes as recv() does, into a buffer that is not empty (else std::invalid_argument),
+    /// and descriptors that come with them. Throws std::system_error; EMSGSIZE if more than
+    /// `fds_max` came, or no more could be opened: those that came are closed, and the bytes are
+    /// lost. Blocks. A cancelled one has taken nothing.
     Coro<DescriptorMessage> recv_descriptors(std::span<std::byte> buffer,
                                              std::size_t fds_max = descriptors_max);
 };
@@ -76,7 +77,7 @@ struct UnixStreamPair {
 
 struct UnixListenOptions {
     int backlog = SOMAXCONN; ///< connections that Linux holds ready for accept
-    bool replace = false;    ///< removes a socket that lies at the path, unless somebody listens
+    bool replace = false;    ///< removes a socket at the path, unless a connect finds a listener
     mode_t mode = 0;         ///< permissions of the socket file; 0: as the process's umask says
 };
 

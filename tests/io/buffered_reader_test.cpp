@@ -194,13 +194,13 @@ TEST_CASE("peek shows what is there and takes nothing; consume takes it") {
 
 TEST_CASE("read_all has a limit, too") {
     however_it_comes("0123456789", [](Reader& reader) -> Coro<void> {
-        bool refused = false;
+        std::string refused;
         try {
             (void)co_await reader.read_all({.bytes_max = 9});
-        } catch (const LimitExceeded&) {
-            refused = true;
+        } catch (const LimitExceeded& limit) {
+            refused = limit.what();
         }
-        CHECK(refused);
+        CHECK(refused == "more than 9 bytes");
         CHECK((co_await reader.read_all({.bytes_max = 10})) == "0123456789");
     });
 }

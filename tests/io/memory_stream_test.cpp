@@ -1,6 +1,7 @@
 #include <trapline/io/memory_stream.hpp>
 
 #include <array>
+#include <optional>
 #include <stdexcept>
 #include <string>
 
@@ -20,7 +21,8 @@ namespace {
 template <Stream S>
 Coro<std::string> greet(S peer) {
     BufferedReader reader{peer};
-    co_return "hello " + (co_await reader.read_line()).value_or("nobody");
+    std::optional<std::string> name = co_await reader.read_line();
+    co_return "hello " + name.value_or("nobody");
 }
 
 } // namespace

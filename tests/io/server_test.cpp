@@ -405,6 +405,119 @@ TEST_CASE("a client that goes silent is cut off, and so is one that never reads"
     });
 }
 
+TEST_CASE("a client that is served all the time is not idle, however long an operation takes") {
+    const LeakGuard guard;
+    run([]() -> Coro<void> {
+        Running server{[](TcpStream client) -> Coro<void> {
+                           const std::string flood = pattern(large_bytes);
+                           // Small buffers: what has left this end has nearly come to the other.
+                           co_await client.set_option(SOL_SOCKET, SO_SNDBUF, 65536);
+                           co_await client.send_all(flood);
+                           std::string back(flood.size(), '\0');
+                           co_await client.recv_exactly(std::as_writable_bytes(std::span(back)));
+                           CHECK((back == flood));
+                       },
+                       {.first_byte_limit = 2s, .idle_limit = 60ms}};
+        co_await server.start();
+        TcpStream client = co_await server.connect();
+        co_await client.set_option(SOL_SOCKET, SO_RCVBUF, 65536);
+        std::string all(large_bytes, '\0');
+        const auto room = std::as_writable_bytes(std::span(all));
+        constexpr std::size_t step = 256 * 1024;
+        for (std::size_t at = 0; at < room.size(); at += step) {
+            co_await client.recv_exactly(room.subspan(at, step));
+            co_await sleep(8ms);
+        }
+        for (std::size_t at = 0; at < room.size(); at += step) {
+            co_await client.send_all(std::span<const std::byte>(room.subspan(at, step)));
+            co_await sleep(8ms);
+        }
+        co_await client.close();
+        co_await server.task.cancel();
+        CHECK(server.log == std::vector<std::string>{});
+    });
+}
+
+TEST_CASE("what is no cancellation is logged, peers that go are not, and a log may throw") {
+    const LeakGuard guard;
+    run([]() -> Coro<void> {
+        std::vector<std::string> lines;
+        Running server{[](TcpStream client) -> Coro<void> {
+                           std::array<std::byte, 8> buffer;
+                           const std::size_t n = co_await client.recv(buffer);
+                           if (n == 1)
+                               co_await timeout_after(1ms, sleep(1h));
+                       },
+                       {.idle_limit = 40ms, .log = [&](std::string_view line) {
+                            lines.emplace_back(line);
+                            throw std::runtime_error("no room for it");
+                        }}};
+        co_await server.start();
+        TcpStream slow = co_await server.connect();
+        CHECK((co_await ask(slow, "x")) == "the end");
+        TcpStream gone = co_await server.connect();
+        co_await gone.abort();
+        TcpStream idle = co_await server.connect();
+        CHECK((co_await ask(idle, "")) == "the end");
+        REQUIRE(lines.size() == 2);
+        CHECK(lines[0].ends_with("time limit exceeded"));
+        CHECK(lines[1].ends_with("was idle for too long"));
+        co_await server.task.cancel();
+    });
+}
+
+TEST_CASE("an outer time limit that comes while a server stops is not lost") {
+    const LeakGuard guard;
+    run([]() -> Coro<void> {
+        SocketAddress at;
+        std::string inner;
+        const auto serves = [&] {
+            return tcp_server(any_port, [](TcpStream) -> Coro<void> { co_await sleep(1h); },
+                              {.on_listening = [&](const SocketAddress& a) { at = a; },
+                               .log = [](std::string_view) {}});
+        };
+        const auto limited = [&]() -> Coro<void> {
+            try {
+                co_await timeout_after(10ms, serves);
+            } catch (const TimeoutCancellation&) {
+                inner = "the outer one";
+                throw;
+            }
+        };
+        const auto both = [&]() -> Coro<bool> { co_return co_await ignore_after(30ms, limited); };
+        Task<bool> serving = co_await spawn(both);
+        CHECK(co_await until([&] { return at.port() != 0; }));
+        const TcpStream client = co_await TcpStream::connect(at);
+        CHECK_FALSE(co_await serving.join());
+        CHECK(inner == "the outer one");
+    });
+}
+
+TEST_CASE("two tasks of one connection may be idle at once") {
+    const LeakGuard guard;
+    run([]() -> Coro<void> {
+        Event first;
+        Event second;
+        std::vector<std::string> seen;
+        Running server{[&](TcpStream, Connection& connection) -> Coro<void> {
+            const auto waits = [&](Event& event, const char* name) -> Coro<void> {
+                if (co_await connection.idle(event.wait()))
+                    seen.push_back(name);
+            };
+            co_await gather(waits(first, "first"), waits(second, "second"));
+        }};
+        co_await server.start();
+        const TcpStream client = co_await server.connect();
+        co_await sleep(2ms);
+        first.set();
+        co_await sleep(2ms);
+        CHECK(seen == std::vector<std::string>{"first"});
+        second.set();
+        CHECK(co_await until([&] { return seen.size() == 2; }));
+        co_await server.task.cancel();
+    });
+}
+
 TEST_CASE("a server at a Unix-domain address, where a socket was left behind") {
     const LeakGuard guard;
     char directory[] = "/tmp/trapline-server-XXXXXX";

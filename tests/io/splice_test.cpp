@@ -214,6 +214,36 @@ TEST_CASE("a peer that never reads stops the splice, and close ends it") {
     });
 }
 
+TEST_CASE("a number that another socket got meanwhile is left alone, on both sides") {
+    run([]() -> Coro<void> {
+        for (const bool target_closes : {true, false}) {
+            Between sockets;
+            Ends strangers = tcp_pair();
+            Task<int> moving = co_await spawn(
+                [](TcpStream& from, TcpStream& to) {
+                    return complaint_of([&from, &to] { return splice(from, to); });
+                },
+                std::ref(sockets.from), std::ref(sockets.to));
+            for (int turn = 0; turn < 5; ++turn)
+                co_await yield_now();
+            TcpStream& closing = target_closes ? sockets.to : sockets.from;
+            const int number = closing.fd();
+            co_await closing.close();
+            Descriptor stranger{must(::dup2(strangers.a.get(), number), "dup2")};
+            write_all(strangers.b.get(), "private");
+            CHECK((co_await complaint_of(
+                      [&] { return sockets.client.send_all(std::string_view("secret")); })) == 0);
+            for (int turn = 0; turn < 20; ++turn)
+                co_await yield_now();
+            CHECK(read_waiting(strangers.b.get()).empty());
+            CHECK(read_waiting(stranger.get()) == "private");
+            if (target_closes)
+                co_await sockets.from.close();
+            CHECK((co_await moving.join()) == closed);
+        }
+    });
+}
+
 TEST_CASE("errors name the peer, and say how much went before") {
     run([]() -> Coro<void> {
         Ends in = tcp_pair();

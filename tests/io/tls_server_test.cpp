@@ -3,6 +3,7 @@
 #include <algorithm>
 #include <array>
 #include <functional>
+#include <optional>
 #include <stdexcept>
 #include <string>
 #include <vector>
@@ -106,7 +107,8 @@ template <class S>
 Coro<std::string> ask(S& stream, std::string_view text) {
     co_await stream.send_all(text);
     BufferedReader reader{stream};
-    co_return (co_await reader.read_line()).value_or("the end");
+    std::optional<std::string> line = co_await reader.read_line();
+    co_return line.value_or("the end");
 }
 
 /// Lets the others run until `done()`; false if that never comes.

@@ -501,6 +501,53 @@ TEST_CASE("close_notify is the end of a stream, again and again") {
     });
 }
 
+TEST_CASE("a stream may go as soon as its close has returned, whoever waited in it") {
+    for (const bool sends : {false, true}) {
+        check([sends]() -> Coro<void> {
+            TlsPair pair = co_await tls_pair({.bytes_max = 64});
+            auto stream = std::make_unique<TlsStream>(std::move(pair.server));
+            const std::string text = pattern(100'000);
+            const auto uses = [&]() -> Coro<std::string> {
+                std::array<std::byte, 8> buffer;
+                Complaint c; // no conditional expression: g++ 14 miscompiles a co_await in one
+                if (sends)
+                    c = co_await complaint_of(stream->send_all(text));
+                else
+                    c = co_await complaint_of(stream->recv(buffer));
+                co_return c.code == StreamError::closed ? "closed" : c.text;
+            };
+            Task<std::string> using_it = co_await spawn(uses);
+            co_await let_others_run();
+            co_await stream->close();
+            stream.reset();
+            const std::string complaint = co_await using_it.join();
+            CHECK(complaint == "closed");
+        });
+    }
+}
+
+TEST_CASE("a second close waits for the first, and then the stream may go") {
+    check([]() -> Coro<void> {
+        TlsPair pair = co_await tls_pair({.bytes_max = 64});
+        auto stream = std::make_unique<TlsStream>(std::move(pair.server));
+        const std::string text = pattern(1'000'000);
+        const bool sent = co_await ignore_after(5ms, stream->send_all(text));
+        CHECK_FALSE(sent);
+        bool first_is_over = false;
+        const auto closes = [&](TlsStream& s) -> Coro<void> {
+            co_await s.close(); // tries for a while to send what is left
+            first_is_over = true;
+        };
+        Task<> closing = co_await spawn(closes, std::ref(*stream));
+        co_await let_others_run();
+        co_await stream->close();
+        stream.reset();
+        co_await let_others_run();
+        CHECK(first_is_over);
+        co_await closing.join();
+    });
+}
+
 TEST_CASE("after half a close the other direction stays open") {
     check([]() -> Coro<void> {
         TlsPair pair = co_await tls_pair();

@@ -120,6 +120,19 @@ TEST_CASE("descriptors need a byte to go with, and there is a limit to their num
     });
 }
 
+TEST_CASE("descriptors are not received into no buffer: their byte would be lost") {
+    run([]() -> Coro<void> {
+        UnixStreamPair ends = co_await UnixStream::pair();
+        bool refused = false;
+        try {
+            (void)co_await ends.a.recv_descriptors({});
+        } catch (const std::invalid_argument&) {
+            refused = true;
+        }
+        CHECK(refused);
+    });
+}
+
 TEST_CASE("a receive of descriptors that is interrupted has taken nothing") {
     const LeakGuard guard;
     run([]() -> Coro<void> {

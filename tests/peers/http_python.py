@@ -17,41 +17,21 @@ import tempfile
 import threading
 import time
 
+import peers
+from peers import DEADLINE_S, check
+
 HTTP = sys.argv[1]
-DEADLINE_S = 20
 
 
-def check(condition, text):
-    if not condition:
-        sys.exit(f"FAILED: {text}")
-
-
-class Server:
-    """The example on a free port."""
-
+class Server(peers.Server):
     def __init__(self, *arguments):
-        self.process = subprocess.Popen([HTTP, "127.0.0.1:0", *arguments],
-                                        stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        line = self.process.stdout.readline()
-        found = re.search(r"http://127\.0\.0\.1:(\d+)/", line)
-        if not found:
-            self.process.kill()
-            sys.exit(f"no address in the first line {line!r}: {self.process.communicate()}")
-        self.port = int(found[1])
+        super().__init__(HTTP, *arguments)
 
     def client(self):
         return http.client.HTTPConnection("127.0.0.1", self.port, timeout=DEADLINE_S)
 
-    def connect(self):
-        return socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE_S)
-
     def descriptors(self):
         return len(os.listdir(f"/proc/{self.process.pid}/fd"))
-
-    def stop(self, how=signal.SIGINT):
-        self.process.send_signal(how)
-        out, errors = self.process.communicate(timeout=DEADLINE_S)
-        return self.process.returncode, out, errors
 
 
 def to_the_end(stream):

@@ -6,7 +6,6 @@ that reset, and that send garbage.
 """
 
 import random
-import re
 import shutil
 import signal
 import socket
@@ -16,13 +15,9 @@ import sys
 import tempfile
 import threading
 
+from peers import DEADLINE_S, Server, check, receive
+
 ECHO, ASK = sys.argv[1:3]
-DEADLINE_S = 20
-
-
-def check(condition, text):
-    if not condition:
-        sys.exit(f"FAILED: {text}")
 
 
 def make_certificate(folder):
@@ -34,44 +29,13 @@ def make_certificate(folder):
     check(done.returncode == 0, done.stderr)
 
 
-class Server:
-    def __init__(self, folder):
-        self.process = subprocess.Popen(
-            [ECHO, "127.0.0.1:0", "--cert", f"{folder}/cert.pem", "--key", f"{folder}/key.pem"],
-            stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
-        line = self.process.stdout.readline()
-        found = re.search(r"127\.0\.0\.1:(\d+)", line)
-        if not found:
-            self.process.kill()
-            sys.exit(f"no address in the first line {line!r}: {self.process.communicate()}")
-        self.port = int(found[1])
-
-    def tcp(self):
-        return socket.create_connection(("127.0.0.1", self.port), timeout=DEADLINE_S)
-
-    def stop(self):
-        self.process.send_signal(signal.SIGINT)
-        out, errors = self.process.communicate(timeout=DEADLINE_S)
-        return self.process.returncode, out, errors
-
-
-def receive(stream, size):
-    received = bytearray()
-    while len(received) < size:
-        part = stream.recv(min(65536, size - len(received)))
-        if not part:
-            break
-        received += part
-    return bytes(received)
-
-
 def many_clients(server, context):
     failures = []
 
     def client(seed):
         dice = random.Random(seed)
         try:
-            with context.wrap_socket(server.tcp(), server_hostname="localhost") as stream:
+            with context.wrap_socket(server.connect(), server_hostname="localhost") as stream:
                 for _ in range(30):
                     message = dice.randbytes(dice.randrange(1, 20_000))
                     stream.sendall(message)
@@ -96,7 +60,7 @@ def large_payload(server, context):
     incoming, outgoing = ssl.MemoryBIO(), ssl.MemoryBIO()
     tls = context.wrap_bio(incoming, outgoing, server_hostname="127.0.0.1")
     received, sent, shaken = bytearray(), 0, False
-    with server.tcp() as stream:
+    with server.connect() as stream:
         stream.setblocking(False)
         pending = b""
         while len(received) < len(payload):
@@ -125,22 +89,22 @@ def large_payload(server, context):
 
 def unfriendly_clients(server, context):
     for _ in range(5):
-        stream = context.wrap_socket(server.tcp(), server_hostname="localhost")
+        stream = context.wrap_socket(server.connect(), server_hostname="localhost")
         stream.sendall(b"x" * 1000)
         stream.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, b"\1\0\0\0\0\0\0\0")
         stream.close()  # a reset
-        stream = context.wrap_socket(server.tcp(), server_hostname="localhost")
+        stream = context.wrap_socket(server.connect(), server_hostname="localhost")
         stream.sendall(b"y")
         check(receive(stream, 1) == b"y", "no echo")
         stream.close()  # without close_notify
-        with server.tcp() as garbage:
+        with server.connect() as garbage:
             garbage.sendall(b"GET / HTTP/1.1\r\n\r\n")
             try:
                 garbage.recv(1000)
             except ConnectionResetError:
                 pass
-        server.tcp().close()
-    with context.wrap_socket(server.tcp(), server_hostname="localhost") as stream:
+        server.connect().close()
+    with context.wrap_socket(server.connect(), server_hostname="localhost") as stream:
         stream.sendall(b"still there?")
         check(receive(stream, 12) == b"still there?", "no echo after unfriendly clients")
 
@@ -189,7 +153,7 @@ def main():
         many_clients(server, context)
         large_payload(server, context)
         unfriendly_clients(server, context)
-        with context.wrap_socket(server.tcp(), server_hostname="localhost") as idle:
+        with context.wrap_socket(server.connect(), server_hostname="localhost") as idle:
             check(idle.selected_alpn_protocol() == "echo", "no ALPN")
             code, out, errors = server.stop()
             check(code == 0, f"exit code {code} after SIGINT: {errors}")
