@@ -149,7 +149,7 @@ def main():
         make_certificate(folder)
         context = ssl.create_default_context(cafile=f"{folder}/cert.pem")
         context.set_alpn_protocols(["echo"])
-        server = Server(folder)
+        server = Server(ECHO, "--cert", f"{folder}/cert.pem", "--key", f"{folder}/key.pem")
         many_clients(server, context)
         large_payload(server, context)
         unfriendly_clients(server, context)
