@@ -75,7 +75,8 @@ for version in tls1_2 tls1_3; do
     echo "$answer" | grep -q '^Reused, ' || fail "$version is not resumed: $answer"
 done
 
-head -c 2000000 /dev/urandom | base64 -w 70 | tr QRKkB x >"$work/sent"
+# Without the letters that s_client takes for commands of its own: OpenSSL 3.5 knows more of them.
+head -c 2000000 /dev/urandom | base64 -w 70 | tr A-Zk x >"$work/sent"
 (cat "$work/sent"; sleep 1) | timeout 20 openssl s_client -connect "127.0.0.1:$port" -quiet \
     -no_ign_eof >"$work/received" 2>/dev/null || true
 cmp "$work/sent" "$work/received" || fail "two million bytes came back otherwise than sent"
