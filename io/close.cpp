@@ -5,7 +5,12 @@
 namespace trapline::detail {
 
 void CloseAwaiter::raise() const {
-    raise_error(reply().error(), what_ + (address_ ? address_->to_string() : ""));
+    std::string whose;
+    if (address_)
+        whose = address_->to_string();
+    else if (path_)
+        whose = *path_;
+    raise_error(reply().error(), what_ + whose);
 }
 
 } // namespace trapline::detail

@@ -1,18 +1,22 @@
 // Internal. How an object that owns a descriptor closes it.
 #pragma once
 
+#include <string>
+
 #include "../traps/trap_call.hpp"
 #include "address.hpp"
 #include "descriptor.hpp"
 
 namespace trapline::detail {
 
-/// Takes the descriptor when it is awaited. Errors are those of `what`, and of the address if there
-/// is one.
+/// Takes the descriptor when it is awaited. Errors are those of `what`, and of the address or path
+/// if there is one.
 class [[nodiscard]] CloseAwaiter : public ReplyAwaiter {
 public:
     CloseAwaiter(Descriptor& owner, const char* what, const SocketAddress* address = nullptr)
         : owner_(owner), what_(what), address_(address) {}
+    CloseAwaiter(Descriptor& owner, const char* what, const std::string& path)
+        : owner_(owner), what_(what), path_(&path) {}
 
     bool await_ready() noexcept { return ready(!owner_); }
     template <class Promise>
@@ -29,7 +33,8 @@ private:
 
     Descriptor& owner_;
     const char* what_;
-    const SocketAddress* address_;
+    const SocketAddress* address_ = nullptr;
+    const std::string* path_ = nullptr;
 };
 
 } // namespace trapline::detail

@@ -111,11 +111,6 @@ void File::move_on(std::int64_t before, std::size_t bytes) const noexcept {
 
 FileStatus File::Stat::await_resume() const { return detail::status_of(answer()); }
 
-void File::Close::await_resume() const {
-    if (asked() && reply().failed())
-        detail::raise_error(reply().error(), "close of " + file_->path_);
-}
-
 Coro<std::size_t> File::read_exactly_at(std::span<std::byte> buffer, std::uint64_t offset) {
     std::size_t done = 0;
     while (done < buffer.size()) {

@@ -30,6 +30,7 @@
 
 #include "../traps/calls.hpp"
 #include "../traps/coro.hpp"
+#include "close.hpp"
 #include "descriptor.hpp"
 #include "errors.hpp"
 #include "file_status.hpp"
@@ -67,7 +68,6 @@ public:
     class Stat;
     class Size;
     class Sync;
-    class Close;
 
     /// Reads at the file's own position, which moves on. Answers the bytes read, at most
     /// 0x7ffff000; 0 at the end (and for an empty buffer). Blocks.
@@ -117,7 +117,7 @@ public:
 
     /// Ends what other tasks do with the file (what a disk has begun ends by itself), then closes
     /// it. Blocks. Not interruptible. Harmless twice.
-    Close close() noexcept;
+    detail::CloseAwaiter close() noexcept { return {file_, "close of ", path_}; }
 
     /// As it was given to open(). Stays after close().
     const std::string& path() const noexcept { return path_; }
@@ -276,22 +276,6 @@ private:
     bool data_only_;
 };
 
-/// Takes the descriptor when it is awaited.
-class [[nodiscard]] File::Close : public ReplyAwaiter {
-public:
-    explicit Close(File& file) noexcept : file_(&file) {}
-
-    bool await_ready() noexcept { return ready(!*file_); }
-    template <class Promise>
-    void await_suspend(std::coroutine_handle<Promise> self) noexcept {
-        yield<traps::Io>(self, traps::Close{file_->file_.release()});
-    }
-    void await_resume() const;
-
-private:
-    File* file_;
-};
-
 inline File::Read File::read(std::span<std::byte> buffer) noexcept { return {*this, buffer, -1}; }
 inline File::Read File::read_at(std::span<std::byte> buffer, std::uint64_t offset) noexcept {
     return {*this, buffer, detail::trap_offset(offset)};
@@ -317,6 +301,5 @@ inline Coro<void> File::write_all_at(std::string_view text, std::uint64_t offset
 inline File::Stat File::stat() noexcept { return Stat{*this}; }
 inline File::Size File::size() noexcept { return Size{*this}; }
 inline File::Sync File::sync(bool data_only) noexcept { return {*this, data_only}; }
-inline File::Close File::close() noexcept { return Close{*this}; }
 
 } // namespace trapline

@@ -87,10 +87,6 @@ Coro<void> accept_all(Listener<S>& listener, std::shared_ptr<F> handler,
 /// Cancels a task, and waits for its end whatever comes.
 Coro<void> end_task(Task<> task);
 
-} // namespace detail
-
-namespace detail {
-
 /// `what` of an idle connection; then its handler goes on.
 template <class W, class R>
 Coro<void> end_idle(W& what, Outcome<R>& outcome, bool& ended, WaitQueue& idle) {

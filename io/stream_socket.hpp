@@ -30,6 +30,7 @@
 #include "close.hpp"
 #include "descriptor.hpp"
 #include "errors.hpp"
+#include "traffic.hpp"
 
 namespace trapline {
 
@@ -38,46 +39,6 @@ inline iovec part(std::span<const std::byte> data) noexcept {
     return {const_cast<std::byte*>(data.data()), data.size()};
 }
 inline iovec part(std::string_view text) noexcept { return part(std::as_bytes(std::span(text))); }
-
-namespace detail {
-
-/// What goes through a stream, for who watches over it: operations that have ended, and the socket,
-/// which knows more of those that have not.
-struct Traffic {
-    std::uint64_t received = 0; ///< bytes
-    std::uint64_t sent = 0;
-    int fd = -1; ///< while the stream has it
-};
-
-/// A stream's share in it. It says when the socket goes.
-class TrafficShare {
-public:
-    TrafficShare() noexcept = default;
-    TrafficShare(TrafficShare&&) noexcept = default;
-    TrafficShare& operator=(TrafficShare&& other) noexcept {
-        end();
-        traffic_ = std::move(other.traffic_);
-        return *this;
-    }
-    ~TrafficShare() { end(); }
-
-    const std::shared_ptr<Traffic>& begin(int fd) {
-        traffic_ = std::make_shared<Traffic>();
-        traffic_->fd = fd;
-        return traffic_;
-    }
-    void end() noexcept {
-        if (traffic_)
-            traffic_->fd = -1;
-    }
-    Traffic* operator->() const noexcept { return traffic_.get(); }
-    explicit operator bool() const noexcept { return traffic_ != nullptr; }
-
-private:
-    std::shared_ptr<Traffic> traffic_;
-};
-
-} // namespace detail
 
 class StreamSocket {
 public:

@@ -350,34 +350,16 @@ void Load::print_idle(std::uint64_t memory_before) const {
 
 Options parse(int argc, char** argv) {
     Options options;
-    for (int i = 1; i < argc; ++i) {
-        const std::string_view name = argv[i];
-        const auto value = [&] {
-            if (++i == argc)
-                fail(std::string(name) + " needs a value");
-            return std::string(argv[i]);
-        };
-        if (name == "--connections")
-            options.connections = std::stoull(value());
-        else if (name == "--bytes")
-            options.bytes = std::stoull(value());
-        else if (name == "--seconds")
-            options.seconds = std::stod(value());
-        else if (name == "--warm-up")
-            options.warm_up = std::stod(value());
-        else if (name == "--requests")
-            options.requests = std::stoull(value());
-        else if (name == "--pid")
-            options.pid = std::stoi(value());
-        else if (name == "--idle")
-            options.idle = true;
-        else if (name == "--tls")
-            options.tls = true;
-        else if (name.starts_with("--"))
-            fail("unknown option " + std::string(name));
-        else
-            options.address = name;
-    }
+    parse_arguments(argc, argv,
+                    {{"--connections", &options.connections},
+                     {"--bytes", &options.bytes},
+                     {"--seconds", &options.seconds},
+                     {"--warm-up", &options.warm_up},
+                     {"--requests", &options.requests},
+                     {"--pid", &options.pid},
+                     {"--idle", &options.idle},
+                     {"--tls", &options.tls}},
+                    {&options.address});
     if (options.idle && !options.pid)
         fail("--idle needs --pid");
     if (options.connections == 0 || options.bytes == 0)

@@ -257,28 +257,13 @@ void Load::print() const {
 
 Options parse(int argc, char** argv) {
     Options options;
-    for (int i = 1; i < argc; ++i) {
-        const std::string_view name = argv[i];
-        const auto value = [&] {
-            if (++i == argc)
-                fail(std::string(name) + " needs a value");
-            return std::string(argv[i]);
-        };
-        if (name == "--connections")
-            options.connections = std::stoull(value());
-        else if (name == "--piece")
-            options.piece = std::stoull(value());
-        else if (name == "--seconds")
-            options.seconds = std::stod(value());
-        else if (name == "--warm-up")
-            options.warm_up = std::stod(value());
-        else if (name == "--pid")
-            options.pid = std::stoi(value());
-        else if (name.starts_with("--"))
-            fail("unknown option " + std::string(name));
-        else
-            (options.proxy.empty() ? options.proxy : options.sink) = name;
-    }
+    parse_arguments(argc, argv,
+                    {{"--connections", &options.connections},
+                     {"--piece", &options.piece},
+                     {"--seconds", &options.seconds},
+                     {"--warm-up", &options.warm_up},
+                     {"--pid", &options.pid}},
+                    {&options.proxy, &options.sink});
     if (options.sink.empty())
         fail("two addresses are needed: the proxy's, and the one that it is a proxy for");
     if (options.connections == 0 || options.piece == 0 || options.piece > 1 << 20)

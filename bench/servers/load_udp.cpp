@@ -256,30 +256,14 @@ void Load::print() const {
 
 Options parse(int argc, char** argv) {
     Options options;
-    for (int i = 1; i < argc; ++i) {
-        const std::string_view name = argv[i];
-        const auto value = [&] {
-            if (++i == argc)
-                fail(std::string(name) + " needs a value");
-            return std::string(argv[i]);
-        };
-        if (name == "--connections")
-            options.connections = std::stoull(value());
-        else if (name == "--bytes")
-            options.bytes = std::stoull(value());
-        else if (name == "--seconds")
-            options.seconds = std::stod(value());
-        else if (name == "--warm-up")
-            options.warm_up = std::stod(value());
-        else if (name == "--patience-ms")
-            options.patience_ms = std::stoull(value());
-        else if (name == "--pid")
-            options.pid = std::stoi(value());
-        else if (name.starts_with("--"))
-            fail("unknown option " + std::string(name));
-        else
-            options.address = name;
-    }
+    parse_arguments(argc, argv,
+                    {{"--connections", &options.connections},
+                     {"--bytes", &options.bytes},
+                     {"--seconds", &options.seconds},
+                     {"--warm-up", &options.warm_up},
+                     {"--patience-ms", &options.patience_ms},
+                     {"--pid", &options.pid}},
+                    {&options.address});
     if (options.connections == 0 || options.patience_ms == 0)
         fail("nothing to do");
     if (options.bytes < sizeof(Head) || options.bytes > 2048)

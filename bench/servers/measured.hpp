@@ -12,7 +12,12 @@
 #include <ctime>
 #include <filesystem>
 #include <fstream>
+#include <map>
+#include <sstream>
 #include <string>
+#include <string_view>
+#include <variant>
+#include <vector>
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
@@ -124,4 +129,35 @@ inline sockaddr_in address_of(const std::string& text) {
         fail("not an IPv4 address with a port: " + text);
     address.sin_port = htons(static_cast<std::uint16_t>(std::stoi(text.substr(colon + 1))));
     return address;
+}
+
+/// What follows an option: a value of that type, or nothing for a bool.
+using OptionValue = std::variant<std::size_t*, double*, int*, bool*>;
+
+/// Reads a program's arguments: options into what is named for them, all else, in order, into
+/// `others`, of which the last one may come again.
+inline void parse_arguments(int argc, char** argv,
+                            const std::map<std::string_view, OptionValue>& options,
+                            const std::vector<std::string*>& others) {
+    std::size_t seen = 0;
+    for (int i = 1; i < argc; ++i) {
+        const std::string name = argv[i];
+        if (!name.starts_with("--")) {
+            *others[std::min(seen++, others.size() - 1)] = name;
+            continue;
+        }
+        const auto option = options.find(name);
+        if (option == options.end())
+            fail("unknown option " + name);
+        if (bool* const* flag = std::get_if<bool*>(&option->second)) {
+            **flag = true;
+            continue;
+        }
+        if (++i == argc)
+            fail(name + " needs a value");
+        std::istringstream text{argv[i]};
+        std::visit([&](auto* value) { text >> *value; }, option->second);
+        if (!text || !text.eof())
+            fail(name + " cannot be " + argv[i]);
+    }
 }

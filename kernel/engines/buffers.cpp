@@ -43,34 +43,31 @@ void* map(std::size_t bytes) noexcept {
 
 } // namespace
 
-ProvidedBuffers* ProvidedBuffers::make(io_uring& ring, unsigned count, unsigned bytes) noexcept {
+ProvidedBuffers::Owner ProvidedBuffers::make(io_uring& ring, unsigned count,
+                                             unsigned bytes) noexcept {
     count = count == 0 ? 0 : std::bit_ceil(std::min(count, count_max));
     bytes = std::max(bytes, 1U);
-    auto* pool = new (std::nothrow) ProvidedBuffers{count, bytes};
+    Owner pool{new (std::nothrow) ProvidedBuffers{count, bytes}};
     if (!pool || count == 0)
         return pool;
-    const std::size_t ring_bytes = count * sizeof(io_uring_buf);
     // The ring lies at the beginning, where it is aligned to a page. No part of the rest is
     // touched, and takes memory, before it is first used.
-    pool->mapped_bytes_ = ring_bytes + std::size_t{count} * bytes;
-    void* memory = map(pool->mapped_bytes_);
-    if (!memory) {
-        pool->mapped_bytes_ = 0;
-        pool->leave();
+    const std::size_t ring_bytes = count * sizeof(io_uring_buf);
+    const std::size_t all_bytes = ring_bytes + std::size_t{count} * bytes;
+    void* memory = map(all_bytes);
+    if (!memory)
         return nullptr;
-    }
-    pool->ring_ = static_cast<io_uring_buf_ring*>(memory);
-    pool->memory_ = static_cast<std::byte*>(memory) + ring_bytes;
     io_uring_buf_reg registration{};
     registration.ring_addr = reinterpret_cast<std::uintptr_t>(memory);
     registration.ring_entries = count;
     registration.bgid = group;
     if (io_uring_register_buf_ring(&ring, &registration, 0) != 0) {
-        munmap(memory, pool->mapped_bytes_);
-        pool->mapped_bytes_ = 0;
-        pool->ring_ = nullptr; // an older Linux
+        munmap(memory, all_bytes); // an older Linux
         return pool;
     }
+    pool->ring_ = static_cast<io_uring_buf_ring*>(memory);
+    pool->memory_ = static_cast<std::byte*>(memory) + ring_bytes;
+    pool->mapped_bytes_ = all_bytes;
     io_uring_buf_ring_init(pool->ring_);
     for (std::uint32_t buffer = 0; buffer < count; ++buffer)
         pool->take_back(buffer);

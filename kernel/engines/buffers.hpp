@@ -16,9 +16,14 @@ class ProvidedBuffers final : public BufferPool {
 public:
     static constexpr unsigned short group = 0; // there is one
 
+    struct Leave {
+        void operator()(ProvidedBuffers* pool) const noexcept { pool->leave(); }
+    };
+    using Owner = std::unique_ptr<ProvidedBuffers, Leave>;
+
     /// Null when there is no memory. Where Linux has no such rings, or with a count of 0, each
     /// receive takes a buffer of its own before it waits.
-    static ProvidedBuffers* make(io_uring& ring, unsigned count, unsigned bytes) noexcept;
+    static Owner make(io_uring& ring, unsigned count, unsigned bytes) noexcept;
 
     /// Buffers that Linux can still take, as far as is known here.
     std::size_t left() const noexcept { return lent() < count_ ? count_ - lent() : 0; }

@@ -135,7 +135,7 @@ private:
     OperationList again_;             // to be submitted once more, after reaping
     OperationList paused_;
 
-    ProvidedBuffers* buffers_ = nullptr; // made with the first receive()
+    ProvidedBuffers::Owner buffers_; // made with the first receive()
     unsigned buffers_wanted_;
     unsigned buffer_bytes_;
     OperationList starved_;
@@ -180,8 +180,6 @@ UringEngine::~UringEngine() {
     }
     ring_goes();
     io_uring_queue_exit(&ring_);
-    if (buffers_)
-        buffers_->leave();
     close(wake_fd_);
 }
 

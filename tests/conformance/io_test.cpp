@@ -680,6 +680,39 @@ TEST_CASE("P13: a cancelled operation on a non-blocking descriptor ends, and los
     });
 }
 
+TEST_CASE("P13: a splice that must not wait moves what there is, and answers EAGAIN for nothing") {
+    each_run([]() -> Coro<void> {
+        const Ends pipe = pipe_ends();
+        const Ends sockets = socket_pair(SOCK_NONBLOCK);
+        const auto moves = [&](std::size_t size) {
+            return traps::splice(pipe.a.get(), sockets.a.get(), size, -1, -1, SPLICE_F_NONBLOCK);
+        };
+        const auto nothing = co_await moves(100);
+        CHECK(failure_of(nothing) == EAGAIN);
+        must(::write(pipe.b.get(), "hello", 5), "write");
+        const auto some = co_await moves(3);
+        CHECK((some && *some == 3));
+        const auto rest = co_await moves(100);
+        CHECK((rest && *rest == 2));
+        CHECK(read_waiting(sockets.b.get()) == "hello");
+
+        // Those on the same sides are refused as by any other.
+        std::string buffer(8, '\0');
+        int error = 0;
+        Task<> receiving = co_await spawn(
+            [](int fd, std::string& to, int& result) -> Coro<void> {
+                result = failure_of(co_await traps::read(fd, bytes_of(to)));
+            },
+            pipe.a.get(), std::ref(buffer), std::ref(error));
+        co_await let_others_run();
+        const auto busy = co_await moves(100);
+        CHECK(failure_of(busy) == EBUSY);
+        must(::write(pipe.b.get(), "x", 1), "write");
+        co_await receiving.join();
+        CHECK(error == 0);
+    });
+}
+
 TEST_CASE("P13: signals that interrupt the engine are not seen by anybody") {
     struct sigaction ours{};
     struct sigaction before{};
