@@ -131,6 +131,10 @@ inline void Kernel::run_ready() {
 
 template <bool observed>
 inline void Kernel::run_task(TaskRecord& task) {
+    if (detail::Policing* between = policing(task)) [[unlikely]] {
+        if (between->waits() && resume_policed(task, *between) == Answer::later)
+            return;
+    }
     if (observed && observer_)
         observe_running(task);
     for (;;) {
@@ -140,11 +144,44 @@ inline void Kernel::run_task(TaskRecord& task) {
         ++traps_;
         if (observed && observer_)
             observer_->trapped(task, task.frame.trap);
-        if (answer(task) == Answer::later)
+        detail::Policing* between = policing(task);
+        const Answer when = between ? answer_policed(task, *between) : answer(task);
+        if (when == Answer::later)
             return;
         if (observed && observer_)
             observer_->replied(task, task.frame.reply);
     }
+}
+
+/// The task has asked: its policies see that first.
+[[gnu::noinline]] Kernel::Answer Kernel::answer_policed(TaskRecord& task,
+                                                        detail::Policing& policing) noexcept {
+    using Step = detail::Policing::Step;
+    const KernelTime time = policy_time();
+    for (Step step = policing.trapped(task, time); step == Step::kernel;
+         step = policing.replied(task, time)) {
+        if (answer(task) == Answer::later)
+            return Answer::later;
+    }
+    if (policing.answered() && may_take_interrupt(task) && detail::can_be_delayed(task.frame.trap))
+        return reply_pending(task); // as if the kernel had been asked
+    return Answer::now;
+}
+
+/// The kernel has answered: they see that, too, before the task does.
+[[gnu::noinline]] Kernel::Answer Kernel::resume_policed(TaskRecord& task,
+                                                        detail::Policing& policing) noexcept {
+    using Step = detail::Policing::Step;
+    const KernelTime time = policy_time();
+    while (policing.replied(task, time) == Step::kernel) {
+        if (answer(task) == Answer::later)
+            return Answer::later;
+    }
+    return Answer::now;
+}
+
+KernelTime Kernel::policy_time() noexcept {
+    return {[](void* kernel) noexcept { return static_cast<Kernel*>(kernel)->read_clock(); }, this};
 }
 
 void Kernel::observe_running(TaskRecord& task) noexcept {

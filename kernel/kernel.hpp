@@ -24,6 +24,7 @@
 #include <vector>
 
 #include "../traps/cancel.hpp"
+#include "../traps/policy.hpp"
 #include "../traps/task.hpp"
 #include "../traps/thread.hpp"
 #include "descriptors.hpp"
@@ -151,6 +152,9 @@ private:
 
     // Dispatch (dispatch.cpp).
     [[gnu::always_inline]] Answer answer(TaskRecord& task) noexcept;
+    static detail::Policing* policing(const TaskRecord& task) noexcept;
+    Answer answer_policed(TaskRecord& task, detail::Policing& policing) noexcept;
+    Answer resume_policed(TaskRecord& task, detail::Policing& policing) noexcept;
     Answer reply_now(TaskRecord& task, Reply reply) noexcept;
     Answer spawn(TaskRecord& task, TaskRecord& child) noexcept;
     Answer sleep_until(TaskRecord& task, TimePoint time) noexcept;
@@ -158,6 +162,7 @@ private:
     Answer cancel(TaskRecord& task, const traps::Cancel& trap) noexcept;
     Answer park(TaskRecord& task, WaitQueue& queue) noexcept;
     Answer await_thread(TaskRecord& task, ThreadCompletion& completion) noexcept;
+    KernelTime policy_time() noexcept;
     TimePoint read_clock() noexcept { return now_ = engine_->now(); }
 
     // Interrupts and time limits (interrupts.cpp).
@@ -235,6 +240,11 @@ inline void Kernel::run_again(TaskRecord& task, Reply reply) noexcept {
 inline Kernel::Answer Kernel::reply_now(TaskRecord& task, Reply reply) noexcept {
     task.frame.reply = reply;
     return Answer::now;
+}
+
+/// What stands between the task and this kernel; null if nothing does.
+inline detail::Policing* Kernel::policing(const TaskRecord& task) noexcept {
+    return task.frame.extras ? task.frame.extras->policing.get() : nullptr;
 }
 
 inline bool Kernel::may_take_interrupt(TaskRecord& task) noexcept {

@@ -11,6 +11,7 @@
 
 #include "coro.hpp"
 #include "exceptions.hpp"
+#include "policy.hpp"
 
 namespace trapline {
 
@@ -53,6 +54,13 @@ AwaitChain TrapFrame::where() const {
     const void* address = innermost.address();
     using Base = std::coroutine_handle<detail::PromiseBase>;
     return chain_from(&Base::from_address(const_cast<void*>(address)).promise());
+}
+
+void TrapFrame::inherit(const FrameExtras& parent) {
+    if (parent.locals)
+        with_extras().locals = parent.locals;
+    if (parent.policing && parent.policing->chain())
+        detail::exchange_policies(*this, parent.policing->chain());
 }
 
 void TrapFrame::forget_failure() noexcept {

@@ -45,12 +45,17 @@ using AwaitChain = std::vector<std::source_location>;
 /// The values of a task's TaskLocals, by their addresses. Shared with children until one changes.
 using LocalValues = std::vector<std::pair<const void*, std::shared_ptr<const void>>>;
 
+namespace detail {
+class Policing;
+}
+
 /// The part of a frame that few tasks need.
 struct FrameExtras {
     std::exception_ptr thrown;  ///< with Interrupt::thrown: what to throw
     std::exception_ptr failure; ///< the last one that left a coroutine
     AwaitChain failure_began;   ///< and where
     std::shared_ptr<const LocalValues> locals;
+    std::shared_ptr<detail::Policing> policing; ///< what stands before the kernel, see policy.hpp
 };
 
 struct TrapFrame {
@@ -90,10 +95,10 @@ struct TrapFrame {
 
     void forget_failure() noexcept;
 
-    /// Begins with the local values of `parent`. Throws std::bad_alloc.
+    /// Begins with the local values of `parent`, and under its policies. Throws std::bad_alloc.
     void inherit(const TrapFrame& parent) {
-        if (parent.extras && parent.extras->locals) [[unlikely]]
-            with_extras().locals = parent.extras->locals;
+        if (parent.extras) [[unlikely]]
+            inherit(*parent.extras);
     }
 
     /// Makes the extras if there are none yet.
@@ -102,6 +107,9 @@ struct TrapFrame {
             extras = std::make_unique<FrameExtras>();
         return *extras;
     }
+
+private:
+    void inherit(const FrameExtras& parent);
 };
 
 namespace detail {

@@ -4,8 +4,8 @@
 // hangs on the thread (kernel/README.md lists the library's thread-locals). Blocks are cut from
 // chunks, one behind the other, whatever their size: a malloc block that begins with a cache line
 // leaves unused ones beside it (of an idle connection's 1,113 bytes it was 230). A block that is
-// freed is kept for the next frame of its size; any thread may free a block of another. A chunk goes
-// with the last of its blocks that nobody has or keeps.
+// freed is kept for the next frame of its size; any thread may free a block of another. A chunk
+// goes with the last of its blocks.
 // Under AddressSanitizer and ThreadSanitizer nothing is kept, so that they see a use after free,
 // and a free that races with a use; every block is then one of `operator new`.
 #pragma once

@@ -118,20 +118,22 @@ TEST_CASE("what a thread keeps is bounded, and is freed when it ends" * doctest:
 
 TEST_CASE("blocks of all sizes lie one behind the other" * doctest::skip(!recycles)) {
     std::thread([] { // with a chunk of its own
+        constexpr std::size_t line = FramePool::granule_bytes;
         std::vector<std::pair<std::byte*, std::size_t>> blocks;
         for (const std::size_t bytes : {1, 300, 64, 2000, 56, 57}) {
             auto* block = static_cast<std::byte*>(FramePool::allocate(bytes));
-            CHECK(reinterpret_cast<std::uintptr_t>(block) % FramePool::granule_bytes == 0);
+            CHECK(reinterpret_cast<std::uintptr_t>(block) % line == 0);
             if (!blocks.empty()) {
                 const auto [last, size] = blocks.back();
                 CHECK(block - last >= static_cast<std::ptrdiff_t>(size));
-                CHECK(block - last < static_cast<std::ptrdiff_t>(size + 2 * FramePool::granule_bytes));
+                CHECK(block - last < static_cast<std::ptrdiff_t>(size + 2 * line));
             }
             blocks.emplace_back(block, bytes);
         }
         for (const auto& [block, bytes] : blocks)
             FramePool::deallocate(block, bytes);
-    }).join();
+    })
+        .join();
 }
 
 TEST_CASE("a chunk lives as long as the last of its blocks, whoever has it" *

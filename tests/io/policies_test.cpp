@@ -1,0 +1,234 @@
+#include <trapline/io/policies.hpp>
+
+#include <array>
+#include <cerrno>
+#include <filesystem>
+#include <string>
+#include <utility>
+
+#include <doctest/doctest.h>
+
+#include <sys/stat.h>
+
+#include <trapline/trapline.hpp>
+
+#include "../support/leaks.hpp"
+#include "../support/process.hpp"
+#include "../support/sockets.hpp"
+
+using namespace trapline;
+using namespace trapline::test;
+using namespace std::chrono_literals;
+
+namespace {
+
+Coro<void> converse(TcpStream client); // may talk to its client and do nothing else
+
+Coro<void> converse(TcpStream client) {
+    std::array<std::byte, 64> buffer;
+    while (std::size_t n = co_await client.recv(buffer))
+        co_await client.send_all(std::span(buffer).first(n));
+}
+
+struct Pair {
+    TcpListener listener;
+    TcpStream client;
+    TcpStream server;
+};
+
+Coro<Pair> connected() {
+    Pair pair;
+    pair.listener = co_await TcpListener::bind(SocketAddress::ipv4("127.0.0.1", 0));
+    pair.client = co_await TcpStream::connect(pair.listener.local_address());
+    pair.server = co_await pair.listener.accept();
+    co_return pair;
+}
+
+/// The text of the std::system_error that ends `what`, which is of the errno `error`.
+template <class W>
+Coro<std::string> failure_of(W what, int error) {
+    try {
+        co_await std::move(what);
+    } catch (const std::system_error& failure) {
+        CHECK(failure.code().value() == error);
+        co_return failure.what();
+    }
+    co_return "none";
+}
+
+} // namespace
+
+TEST_CASE("allow_only: a task that may talk to its client does that, and nothing else") {
+    const LeakGuard guard;
+    run([]() -> Coro<void> {
+        Pair pair = co_await connected();
+        TcpStream client = std::move(pair.server);
+        const auto fence = allow_only({.descriptors = {client.fd()}});
+        co_await spawn(with_policy(fence, converse(std::move(client))));
+        co_await pair.client.send_all("hello");
+        std::array<std::byte, 5> buffer;
+        CHECK((co_await pair.client.recv_exactly(buffer)) == 5);
+        co_await pair.client.shutdown();
+        CHECK((co_await pair.client.recv(buffer)) == 0);
+    });
+}
+
+TEST_CASE("allow_only: what is not permitted is refused, and the error says what it was") {
+    const LeakGuard guard;
+    run([]() -> Coro<void> {
+        Pair pair = co_await connected();
+        co_await with_policy(allow_only({.descriptors = {pair.server.fd()}}), [&]() -> Coro<void> {
+            const std::string send = co_await failure_of(pair.client.send_all("x"), EPERM);
+            CHECK(send == "send to " + pair.client.peer_address().to_string() +
+                              ": Operation not permitted");
+            const std::string open = co_await failure_of(File::open("/etc/passwd"), EPERM);
+            CHECK(open == "open of /etc/passwd: Operation not permitted");
+            const SocketAddress there = pair.listener.local_address();
+            CHECK((co_await failure_of(TcpStream::connect(there), EPERM)) != "none");
+            CHECK((co_await failure_of(spawn(converse(TcpStream{})), EPERM)) != "none");
+            CHECK((co_await failure_of(run_in_thread([] { return 1; }), EPERM)) != "none");
+            co_await sleep(1us);
+        });
+        co_await pair.client.send_all("x");
+    });
+}
+
+TEST_CASE("allow_only: what a task accepts, opens or connects is its own, until it closes it") {
+    const LeakGuard guard;
+    run([]() -> Coro<void> {
+        TcpListener listener = co_await TcpListener::bind(SocketAddress::ipv4("127.0.0.1", 0));
+        const auto fence =
+            allow_only({.descriptors = {listener.fd()}, .sockets = true, .files = true});
+        co_await with_policy(fence, [&]() -> Coro<void> {
+            TcpStream client = co_await TcpStream::connect(listener.local_address());
+            TcpStream server = co_await listener.accept();
+            co_await client.send_all("x");
+            std::array<std::byte, 1> buffer;
+            CHECK((co_await server.recv(buffer)) == 1);
+            const int closed = server.fd();
+            co_await server.close();
+            const auto after = co_await traps::recv(closed, buffer);
+            CHECK((!after && after.error().value() == EPERM));
+            File file = co_await File::open("/proc/self/comm");
+            CHECK((co_await file.read(buffer)) == 1);
+            co_await file.close();
+        });
+    });
+}
+
+TEST_CASE("rate_limit: operations come evenly spaced, after the first ones at once") {
+    run([]() -> Coro<void> {
+        const auto limit = rate_limit(1000, 5);
+        const TimePoint start = co_await now();
+        co_await with_policy(limit, []() -> Coro<void> {
+            for (int i = 0; i < 5; ++i)
+                (void)co_await traps::Io{traps::Nop{}};
+        });
+        const TimePoint burst_over = co_await now();
+        co_await with_policy(limit, []() -> Coro<void> {
+            for (int i = 0; i < 20; ++i)
+                (void)co_await traps::Io{traps::Nop{}};
+        });
+        CHECK(((co_await now()) - start) >= 19ms);
+        CHECK(burst_over < (co_await now()));
+    });
+    CHECK_THROWS_AS(rate_limit(0), std::invalid_argument);
+    CHECK_THROWS_AS(rate_limit(1, 0), std::invalid_argument);
+}
+
+TEST_CASE("byte_quota: transfers are cut to what is left, and then refused") {
+    run([]() -> Coro<void> {
+        Pair pair = co_await connected();
+        co_await with_policy(byte_quota(10), [&]() -> Coro<void> {
+            co_await pair.client.send_all("1234567");
+            std::size_t sent = 99;
+            try {
+                co_await pair.client.send_all("89012345");
+            } catch (const TransferError& failure) {
+                CHECK(failure.code().value() == EDQUOT);
+                sent = failure.progress();
+            }
+            CHECK(sent == 3);
+            std::array<std::byte, 64> buffer;
+            CHECK((co_await failure_of(pair.server.recv(buffer), EDQUOT)) ==
+                  "recv from " + pair.server.peer_address().to_string() + ": Disk quota exceeded");
+        });
+        std::array<std::byte, 10> buffer;
+        CHECK((co_await pair.server.recv_exactly(buffer)) == 10);
+    });
+}
+
+TEST_CASE("retry: a connection that is refused at first is made when somebody listens") {
+    run([]() -> Coro<void> {
+        TcpListener first = co_await TcpListener::bind(SocketAddress::ipv4("127.0.0.1", 0));
+        const SocketAddress at = first.local_address();
+        co_await first.close();
+        Task<TcpStream> connects = co_await spawn(with_policy(
+            retry({.attempts = 1000, .first = 1ms, .factor = 1}), TcpStream::connect(at)));
+        co_await sleep(5ms);
+        CHECK_FALSE(connects.terminated());
+        TcpListener second = co_await TcpListener::bind(at);
+        TcpStream stream = co_await std::move(connects).join();
+        CHECK(stream.peer_address() == at);
+    });
+}
+
+TEST_CASE("retry: after the last attempt the error is the task's, and other errors at once") {
+    run([]() -> Coro<void> {
+        TcpListener gone = co_await TcpListener::bind(SocketAddress::ipv4("127.0.0.1", 0));
+        const SocketAddress at = gone.local_address();
+        co_await gone.close();
+        const TimePoint start = co_await now();
+        const auto policy = retry({.attempts = 3, .first = 2ms, .factor = 3});
+        CHECK((co_await failure_of(with_policy(policy, TcpStream::connect(at)), ECONNREFUSED)) ==
+              "connect to " + at.to_string() + ": Connection refused");
+        CHECK(((co_await now()) - start) >= 2ms + 6ms);
+        const auto patient = retry({.first = 1h, .errors = {EAGAIN}});
+        (void)co_await failure_of(with_policy(patient, TcpStream::connect(at)), ECONNREFUSED);
+    });
+}
+
+TEST_CASE("dry_run: files seem to be written, and nothing has changed") {
+    const LeakGuard guard;
+    const std::filesystem::path folder =
+        std::filesystem::temp_directory_path() / ("dry_run." + std::to_string(::getpid()));
+    std::filesystem::create_directory(folder);
+    const std::string there = folder / "there";
+    const std::string fresh = folder / "fresh";
+    run([&]() -> Coro<void> {
+        File file = co_await File::open(there, O_WRONLY | O_CREAT | O_EXCL);
+        co_await file.write_all("before");
+        co_await file.close();
+        co_await with_policy(dry_run(), [&]() -> Coro<void> {
+            File old = co_await File::open(there, O_RDWR | O_CREAT | O_TRUNC);
+            co_await old.write_all("after, and much more of it");
+            co_await old.write_all_at("AFTER", 0);
+            co_await old.sync();
+            std::string text(64, '\0');
+            text.resize(co_await old.read(std::as_writable_bytes(std::span(text))));
+            CHECK(text == "before");
+            co_await old.close();
+            File made = co_await File::open(fresh, O_WRONLY | O_CREAT | O_EXCL);
+            co_await made.write_all("new");
+            co_await made.close();
+            const std::string again =
+                co_await failure_of(File::open(there, O_WRONLY | O_CREAT | O_EXCL), EEXIST);
+            CHECK(again == "open of " + there + ": File exists");
+        });
+        File after = co_await File::open(there);
+        std::string text(64, '\0');
+        text.resize(co_await after.read(std::as_writable_bytes(std::span(text))));
+        CHECK(text == "before");
+    });
+    CHECK_FALSE(std::filesystem::exists(fresh));
+    std::filesystem::remove_all(folder);
+}
+
+TEST_CASE("dry_run: what goes to sockets and pipes is sent") {
+    run([]() -> Coro<void> {
+        Pipe pipe = co_await Pipe::open();
+        co_await with_policy(dry_run(), pipe.writer.send_all("hello"));
+        std::array<std::byte, 64> buffer;
+        CHECK((co_await pipe.reader.recv(buffer)) == 5);
+    });
+}

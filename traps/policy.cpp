@@ -1,0 +1,128 @@
+#include "policy.hpp"
+
+#include <algorithm>
+#include <stdexcept>
+
+namespace trapline::detail {
+
+bool can_be_delayed(const Trap& trap) noexcept {
+    switch (trap.index()) {
+    case trap_index<traps::Yield>:
+    case trap_index<traps::Sleep>:
+    case trap_index<traps::SleepUntil>:
+    case trap_index<traps::Join>:
+    case trap_index<traps::Park>:
+    case trap_index<traps::AwaitThread>:
+    case trap_index<traps::ReadWait>:
+    case trap_index<traps::WriteWait>: return true;
+    case trap_index<traps::Io>: return interruptible(std::get_if<traps::Io>(&trap)->request);
+    default: return false;
+    }
+}
+
+Policing::Step Policing::trapped(TaskRecord& task, KernelTime now) noexcept {
+    attempt_ = 0;
+    answered_ = false;
+    if (!chain_) [[unlikely]]
+        return Step::kernel;
+    if (chain_->sees_replies)
+        asked_ = task.frame.trap;
+    return ask(task, chain_.get(), now);
+}
+
+/// Shows the trap to `from` and those further out.
+Policing::Step Policing::ask(TaskRecord& task, const PolicyLink* from, KernelTime now) noexcept {
+    Trap& trap = task.frame.trap;
+    Asking asking{task, trap, attempt_, now};
+    for (const PolicyLink* at = from; at; at = at->outer.get()) {
+        const Verdict verdict = at->policy->trapped(asking);
+        switch (verdict.kind()) {
+        case Verdict::Kind::allow: break;
+        case Verdict::Kind::answer:
+            task.frame.reply = verdict.reply();
+            answered_ = true;
+            return come_back(task, at, now);
+        case Verdict::Kind::delay:
+            if (can_be_delayed(trap) && verdict.duration() > Duration::zero())
+                return hold(task, trap, at, at->outer.get(), verdict.duration());
+            break;
+        }
+    }
+    answered_ = false;
+    state_ = chain_->sees_replies ? State::asked : State::idle;
+    return Step::kernel;
+}
+
+Policing::Step Policing::hold(TaskRecord& task, const Trap& trap, const PolicyLink* by,
+                              const PolicyLink* next, Duration time) noexcept {
+    held_ = trap;
+    held_by_ = by;
+    next_ = next;
+    state_ = State::held;
+    task.frame.trap = traps::Sleep{time};
+    return Step::kernel;
+}
+
+namespace {
+
+/// From the outermost that has let the trap through inwards, up to one who wants it asked again.
+/// `answerer` has not; null is the kernel.
+std::optional<Duration> show_reply(const PolicyLink* link, const PolicyLink* answerer,
+                                   const Asking& asking, Reply& reply) noexcept {
+    if (link == answerer || !link->sees_replies)
+        return {};
+    if (const auto again = show_reply(link->outer.get(), answerer, asking, reply))
+        return again;
+    return link->policy->sees_replies() ? link->policy->replied(asking, reply) : std::nullopt;
+}
+
+} // namespace
+
+/// The frame holds the reply, which `from` gave.
+Policing::Step Policing::come_back(TaskRecord& task, const PolicyLink* from,
+                                   KernelTime now) noexcept {
+    state_ = State::idle;
+    Reply& reply = task.frame.reply;
+    const auto again = show_reply(chain_.get(), from, Asking{task, asked_, attempt_, now}, reply);
+    if (!again || reply.interrupt != Interrupt::none || !can_be_delayed(asked_))
+        return Step::task;
+    ++attempt_;
+    return hold(task, asked_, nullptr, chain_.get(), std::max(*again, Duration::zero()));
+}
+
+Policing::Step Policing::replied(TaskRecord& task, KernelTime now) noexcept {
+    switch (state_) {
+    case State::idle: break;
+    case State::asked: return come_back(task, nullptr, now);
+    case State::held:
+        task.frame.trap = held_;
+        if (task.frame.reply.interrupt == Interrupt::none)
+            return ask(task, next_, now);
+        // Those inside have let it through. After a reply nobody has yet.
+        return come_back(task, held_by_ ? held_by_ : chain_.get(), now);
+    }
+    return Step::task;
+}
+
+std::shared_ptr<const PolicyLink> exchange_policies(TrapFrame& frame,
+                                                    std::shared_ptr<const PolicyLink> chain) {
+    std::shared_ptr<Policing>& policing = frame.with_extras().policing;
+    if (policing)
+        return policing->exchange(std::move(chain));
+    if (chain)
+        policing = std::make_shared<Policing>(std::move(chain));
+    return nullptr;
+}
+
+std::shared_ptr<const PolicyLink> AddPolicy::await_resume() {
+    if (!policy_)
+        throw std::invalid_argument("with_policy: there is none");
+    std::shared_ptr<const PolicyLink> outer;
+    if (const FrameExtras* extras = frame().extras.get(); extras && extras->policing)
+        outer = extras->policing->chain();
+    const bool sees_replies = policy_->sees_replies() || (outer && outer->sees_replies);
+    return exchange_policies(frame(), std::make_shared<const PolicyLink>(
+                                          std::move(policy_), std::move(outer), sees_replies));
+}
+
+} // namespace trapline::detail

@@ -1,0 +1,201 @@
+// Policy: stands between tasks and their kernel, and sees each trap first. It may let the trap
+// through, change it, delay it, refuse it with an errno, or answer it itself; and it may see the
+// reply, change that, and have the trap asked once more.
+//
+//     struct NoSleep final : Policy { // for tests that have no patience
+//         Verdict trapped(Asking& asking) noexcept override {
+//             if (auto* sleep = std::get_if<traps::Sleep>(&asking.trap))
+//                 sleep->duration = 0ns;
+//             return Verdict::allow();
+//         }
+//     };
+//
+//     co_await with_policy(std::make_shared<NoSleep>(), sleep(24h));
+//
+// A policy holds for the task while `what` runs, and for the tasks spawned there, for as long as
+// they live. Policies add up: who stands under one can only put a narrower one before it. The one
+// set last sees a trap first and its reply last. io/policies.hpp has some that are ready to use.
+//
+// This is a fence against bugs, not a sandbox: code of the process can make system calls of its
+// own. Where nobody has set a policy it costs one predictable branch a trap.
+#pragma once
+
+#include <cstdint>
+#include <memory>
+#include <optional>
+#include <utility>
+
+#include "attempt.hpp"
+#include "frame.hpp"
+#include "task_local.hpp"
+#include "task_record.hpp"
+
+namespace trapline {
+
+/// What is to become of a trap.
+class Verdict {
+public:
+    /// The next policy sees it, then the kernel.
+    static constexpr Verdict allow() noexcept { return {Kind::allow, {}}; }
+
+    /// Answers -error, an errno, without asking anybody further.
+    static constexpr Verdict refuse(int error) noexcept { return {Kind::answer, {-error}}; }
+
+    /// Answers so, without asking anybody further.
+    static constexpr Verdict answer(Reply reply) noexcept { return {Kind::answer, reply}; }
+
+    /// Allows it when `duration` has passed. The task sleeps meanwhile, and can be interrupted.
+    /// Only for traps that can be interrupted: others are allowed at once.
+    static constexpr Verdict delay(Duration duration) noexcept {
+        return {Kind::delay, {duration.count()}};
+    }
+
+    enum class Kind : std::uint8_t { allow, answer, delay };
+    constexpr Kind kind() const noexcept { return kind_; }
+    constexpr const Reply& reply() const noexcept { return reply_; }
+    constexpr Duration duration() const noexcept { return Duration{reply_.value}; }
+
+private:
+    constexpr Verdict(Kind kind, Reply reply) noexcept : kind_(kind), reply_(reply) {}
+
+    Kind kind_;
+    Reply reply_;
+};
+
+/// The kernel's time, for who asks.
+struct KernelTime {
+    TimePoint (*read)(void* kernel) noexcept;
+    void* kernel;
+
+    TimePoint operator()() const noexcept { return read(kernel); }
+};
+
+/// A trap on its way to the kernel, or its reply on the way back.
+struct Asking {
+    const TaskRecord& task;
+    Trap& trap;            ///< while it is asked, a policy may change it
+    std::uint32_t attempt; ///< how often it was asked before: see Policy::replied
+    KernelTime now;
+};
+
+/// It belongs to one kernel's thread, and may serve any number of its tasks.
+class Policy {
+public:
+    virtual ~Policy() = default;
+
+    /// A trap comes by. Called from within the kernel: it must not block.
+    virtual Verdict trapped(Asking& asking) noexcept = 0;
+
+    /// The reply to a trap that this one has let through; may change it. A duration instead of
+    /// nothing: the trap is asked again, as the task asked it, when that has passed, and comes by
+    /// trapped() again. Not after an interrupt, and only for traps that can be interrupted. Not
+    /// called unless sees_replies().
+    virtual std::optional<Duration> replied(const Asking&, Reply&) noexcept { return {}; }
+
+    /// Always the same answer.
+    virtual bool sees_replies() const noexcept { return false; }
+};
+
+namespace detail {
+
+struct PolicyLink {
+    std::shared_ptr<Policy> policy;
+    std::shared_ptr<const PolicyLink> outer; ///< null: the kernel
+    bool sees_replies;                       ///< this one or one further out
+};
+
+/// The policies of a task, and where its trap is among them. For kernels:
+///
+///     Step step = policing.trapped(task, now);
+///     while (step == Step::kernel) {
+///         answer(task);               // it may take its time; then go on here
+///         step = policing.replied(task, now);
+///     }
+class Policing {
+public:
+    explicit Policing(std::shared_ptr<const PolicyLink> chain) noexcept
+        : chain_(std::move(chain)) {}
+
+    /// Who goes on: the task with the reply in its frame, or the kernel with the trap in there.
+    enum class Step : bool { task, kernel };
+
+    Step trapped(TaskRecord& task, KernelTime now) noexcept;
+    Step replied(TaskRecord& task, KernelTime now) noexcept;
+
+    /// A reply is on its way to the task.
+    bool waits() const noexcept { return state_ != State::idle; }
+
+    /// The last trap was answered by a policy.
+    bool answered() const noexcept { return answered_; }
+
+    const std::shared_ptr<const PolicyLink>& chain() const noexcept { return chain_; }
+    std::shared_ptr<const PolicyLink> exchange(std::shared_ptr<const PolicyLink> chain) noexcept {
+        return std::exchange(chain_, std::move(chain));
+    }
+
+private:
+    enum class State : std::uint8_t {
+        idle,
+        asked, ///< the kernel has the trap
+        held,  ///< the kernel has a Sleep in its place
+    };
+
+    Step ask(TaskRecord& task, const PolicyLink* from, KernelTime now) noexcept;
+    Step hold(TaskRecord& task, const Trap& trap, const PolicyLink* by, const PolicyLink* next,
+              Duration time) noexcept;
+    Step come_back(TaskRecord& task, const PolicyLink* from, KernelTime now) noexcept;
+
+    std::shared_ptr<const PolicyLink> chain_; ///< the innermost first
+    Trap asked_;                              ///< as the task asked, if somebody sees replies
+    Trap held_;
+    const PolicyLink* held_by_ = nullptr;
+    const PolicyLink* next_ = nullptr; ///< who sees the held one then
+    std::uint32_t attempt_ = 0;
+    State state_ = State::idle;
+    bool answered_ = false;
+};
+
+/// Puts `chain` in place of the frame's policies, which it answers. Throws std::bad_alloc.
+std::shared_ptr<const PolicyLink> exchange_policies(TrapFrame& frame,
+                                                    std::shared_ptr<const PolicyLink> chain);
+
+/// Sets a policy before those that there are. Answers those.
+class AddPolicy : public FrameAwaiter {
+public:
+    explicit AddPolicy(std::shared_ptr<Policy>&& policy) noexcept : policy_(std::move(policy)) {}
+    std::shared_ptr<const PolicyLink> await_resume();
+
+private:
+    std::shared_ptr<Policy> policy_;
+};
+
+class RestorePolicies : public FrameAwaiter {
+public:
+    explicit RestorePolicies(std::shared_ptr<const PolicyLink>&& chain) noexcept
+        : chain_(std::move(chain)) {}
+    void await_resume() { exchange_policies(frame(), std::move(chain_)); }
+
+private:
+    std::shared_ptr<const PolicyLink> chain_;
+};
+
+/// Whether a policy can delay the trap: a cancellation could interrupt it.
+bool can_be_delayed(const Trap& trap) noexcept;
+
+} // namespace detail
+
+/// Answers the result of `what`, which runs under `policy`. Blocks as `what` does; an interrupt
+/// passes through. Throws what `what` throws, std::invalid_argument for no policy, and
+/// std::bad_alloc before `what` has begun.
+template <detail::Body W>
+auto with_policy(std::shared_ptr<Policy> policy, W what) -> Coro<detail::body_result_t<W>> {
+    detail::Outcome<detail::body_result_t<W>> outcome;
+    auto&& body = detail::begin(what);
+    detail::Attempt attempt{std::move(body), outcome}; // first: it refuses an empty coroutine
+    auto before = co_await detail::AddPolicy{std::move(policy)};
+    co_await attempt;
+    co_await detail::RestorePolicies{std::move(before)};
+    co_return outcome.take();
+}
+
+} // namespace trapline
