@@ -157,9 +157,8 @@ inline void Kernel::run_task(TaskRecord& task) {
 [[gnu::noinline]] Kernel::Answer Kernel::answer_policed(TaskRecord& task,
                                                         detail::Policing& policing) noexcept {
     using Step = detail::Policing::Step;
-    const KernelTime time = policy_time();
-    for (Step step = policing.trapped(task, time); step == Step::kernel;
-         step = policing.replied(task, time)) {
+    for (Step step = policing.trapped(task, time_); step == Step::kernel;
+         step = policing.replied(task, time_)) {
         if (answer(task) == Answer::later)
             return Answer::later;
     }
@@ -172,16 +171,11 @@ inline void Kernel::run_task(TaskRecord& task) {
 [[gnu::noinline]] Kernel::Answer Kernel::resume_policed(TaskRecord& task,
                                                         detail::Policing& policing) noexcept {
     using Step = detail::Policing::Step;
-    const KernelTime time = policy_time();
-    while (policing.replied(task, time) == Step::kernel) {
+    while (policing.replied(task, time_) == Step::kernel) {
         if (answer(task) == Answer::later)
             return Answer::later;
     }
     return Answer::now;
-}
-
-KernelTime Kernel::policy_time() noexcept {
-    return {[](void* kernel) noexcept { return static_cast<Kernel*>(kernel)->read_clock(); }, this};
 }
 
 void Kernel::observe_running(TaskRecord& task) noexcept {

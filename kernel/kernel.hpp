@@ -162,7 +162,6 @@ private:
     Answer cancel(TaskRecord& task, const traps::Cancel& trap) noexcept;
     Answer park(TaskRecord& task, WaitQueue& queue) noexcept;
     Answer await_thread(TaskRecord& task, ThreadCompletion& completion) noexcept;
-    KernelTime policy_time() noexcept;
     TimePoint read_clock() noexcept { return now_ = engine_->now(); }
 
     // Interrupts and time limits (interrupts.cpp).
@@ -205,6 +204,9 @@ private:
     /// that another thread will wake.
     std::uint64_t awaited_ = 0;
     TimePoint now_{}; ///< when the clock was last read
+    const KernelTime time_{
+        [](void* kernel) noexcept { return static_cast<Kernel*>(kernel)->read_clock(); },
+        this}; ///< for policies
     std::uint64_t traps_ = 0;
     std::uint64_t turns_ = 0;
     Duration shutdown_patience_;

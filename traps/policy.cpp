@@ -20,37 +20,22 @@ bool can_be_delayed(const Trap& trap) noexcept {
     }
 }
 
-Policing::Step Policing::trapped(TaskRecord& task, KernelTime now) noexcept {
-    attempt_ = 0;
-    answered_ = false;
-    if (!chain_) [[unlikely]]
-        return Step::kernel;
-    if (chain_->sees_replies)
-        asked_ = task.frame.trap;
-    return ask(task, chain_.get(), now);
+void Policing::note(const TaskRecord& task) noexcept {
+    asked_ = task.frame.trap;
+    state_ = State::asked;
 }
 
-/// Shows the trap to `from` and those further out.
-Policing::Step Policing::ask(TaskRecord& task, const PolicyLink* from, KernelTime now) noexcept {
-    Trap& trap = task.frame.trap;
-    Asking asking{task, trap, attempt_, now};
-    for (const PolicyLink* at = from; at; at = at->outer.get()) {
-        const Verdict verdict = at->policy->trapped(asking);
-        switch (verdict.kind()) {
-        case Verdict::Kind::allow: break;
-        case Verdict::Kind::answer:
-            task.frame.reply = verdict.reply();
-            answered_ = true;
-            return come_back(task, at, now);
-        case Verdict::Kind::delay:
-            if (can_be_delayed(trap) && verdict.duration() > Duration::zero())
-                return hold(task, trap, at, at->outer.get(), verdict.duration());
-            break;
-        }
+/// A verdict that is not to allow the trap.
+Policing::Step Policing::carry_out(Verdict verdict, TaskRecord& task, const PolicyLink& by,
+                                   const KernelTime& now) noexcept {
+    if (verdict.kind() == Verdict::Kind::answer) {
+        task.frame.reply = verdict.reply();
+        answered_ = true;
+        return come_back(task, &by, now);
     }
-    answered_ = false;
-    state_ = chain_->sees_replies ? State::asked : State::idle;
-    return Step::kernel;
+    if (can_be_delayed(task.frame.trap) && verdict.duration() > Duration::zero())
+        return hold(task, task.frame.trap, &by, by.outer.get(), verdict.duration());
+    return ask(task, by.outer.get(), now);
 }
 
 Policing::Step Policing::hold(TaskRecord& task, const Trap& trap, const PolicyLink* by,
@@ -80,7 +65,7 @@ std::optional<Duration> show_reply(const PolicyLink* link, const PolicyLink* ans
 
 /// The frame holds the reply, which `from` gave.
 Policing::Step Policing::come_back(TaskRecord& task, const PolicyLink* from,
-                                   KernelTime now) noexcept {
+                                   const KernelTime& now) noexcept {
     state_ = State::idle;
     Reply& reply = task.frame.reply;
     const auto again = show_reply(chain_.get(), from, Asking{task, asked_, attempt_, now}, reply);
@@ -90,14 +75,17 @@ Policing::Step Policing::come_back(TaskRecord& task, const PolicyLink* from,
     return hold(task, asked_, nullptr, chain_.get(), std::max(*again, Duration::zero()));
 }
 
-Policing::Step Policing::replied(TaskRecord& task, KernelTime now) noexcept {
+Policing::Step Policing::replied(TaskRecord& task, const KernelTime& now) noexcept {
     switch (state_) {
     case State::idle: break;
     case State::asked: return come_back(task, nullptr, now);
     case State::held:
         task.frame.trap = held_;
-        if (task.frame.reply.interrupt == Interrupt::none)
+        if (task.frame.reply.interrupt == Interrupt::none) {
+            state_ = chain_->sees_replies ? State::asked : State::idle;
+            answered_ = false;
             return ask(task, next_, now);
+        }
         // Those inside have let it through. After a reply nobody has yet.
         return come_back(task, held_by_ ? held_by_ : chain_.get(), now);
     }

@@ -51,23 +51,28 @@ public:
     }
 
     enum class Kind : std::uint8_t { allow, answer, delay };
-    constexpr Kind kind() const noexcept { return kind_; }
-    constexpr const Reply& reply() const noexcept { return reply_; }
+    constexpr Kind kind() const noexcept { return static_cast<Kind>(reply_.reserved); }
+    constexpr Reply reply() const noexcept {
+        Reply reply = reply_;
+        reply.reserved = 0;
+        return reply;
+    }
     constexpr Duration duration() const noexcept { return Duration{reply_.value}; }
 
 private:
-    constexpr Verdict(Kind kind, Reply reply) noexcept : kind_(kind), reply_(reply) {}
+    constexpr Verdict(Kind kind, Reply reply) noexcept : reply_(reply) {
+        reply_.reserved = static_cast<std::uint8_t>(kind); // so it is returned in two registers
+    }
 
-    Kind kind_;
     Reply reply_;
 };
+
+static_assert(sizeof(Verdict) == 16);
 
 /// The kernel's time, for who asks.
 struct KernelTime {
     TimePoint (*read)(void* kernel) noexcept;
     void* kernel;
-
-    TimePoint operator()() const noexcept { return read(kernel); }
 };
 
 /// A trap on its way to the kernel, or its reply on the way back.
@@ -75,7 +80,9 @@ struct Asking {
     const TaskRecord& task;
     Trap& trap;            ///< while it is asked, a policy may change it
     std::uint32_t attempt; ///< how often it was asked before: see Policy::replied
-    KernelTime now;
+    const KernelTime& time;
+
+    TimePoint now() const noexcept { return time.read(time.kernel); }
 };
 
 /// It belongs to one kernel's thread, and may serve any number of its tasks.
@@ -119,8 +126,16 @@ public:
     /// Who goes on: the task with the reply in its frame, or the kernel with the trap in there.
     enum class Step : bool { task, kernel };
 
-    Step trapped(TaskRecord& task, KernelTime now) noexcept;
-    Step replied(TaskRecord& task, KernelTime now) noexcept;
+    Step trapped(TaskRecord& task, const KernelTime& now) noexcept {
+        answered_ = false;
+        attempt_ = 0;
+        if (!chain_) [[unlikely]]
+            return Step::kernel;
+        if (chain_->sees_replies)
+            note(task);
+        return ask(task, chain_.get(), now);
+    }
+    Step replied(TaskRecord& task, const KernelTime& now) noexcept;
 
     /// A reply is on its way to the task.
     bool waits() const noexcept { return state_ != State::idle; }
@@ -140,10 +155,22 @@ private:
         held,  ///< the kernel has a Sleep in its place
     };
 
-    Step ask(TaskRecord& task, const PolicyLink* from, KernelTime now) noexcept;
+    void note(const TaskRecord& task) noexcept;
+    [[gnu::always_inline]] Step ask(TaskRecord& task, const PolicyLink* from,
+                                    const KernelTime& now) noexcept {
+        Asking asking{task, task.frame.trap, attempt_, now};
+        for (; from; from = from->outer.get()) {
+            const Verdict verdict = from->policy->trapped(asking);
+            if (verdict.kind() != Verdict::Kind::allow) [[unlikely]]
+                return carry_out(verdict, task, *from, now);
+        }
+        return Step::kernel;
+    }
+    Step carry_out(Verdict verdict, TaskRecord& task, const PolicyLink& by,
+                   const KernelTime& now) noexcept;
     Step hold(TaskRecord& task, const Trap& trap, const PolicyLink* by, const PolicyLink* next,
               Duration time) noexcept;
-    Step come_back(TaskRecord& task, const PolicyLink* from, KernelTime now) noexcept;
+    Step come_back(TaskRecord& task, const PolicyLink* from, const KernelTime& now) noexcept;
 
     std::shared_ptr<const PolicyLink> chain_; ///< the innermost first
     Trap asked_;                              ///< as the task asked, if somebody sees replies

@@ -1,5 +1,5 @@
-// Traps and tasks: the round trip of a trap, at several depths and numbers of tasks; spawn and
-// join; the call of a child coroutine. Each beside its floor.
+// Traps and tasks: the round trip of a trap, at several depths and numbers of tasks, and under a
+// policy; spawn and join; the call of a child coroutine. Each beside its floor.
 #include <benchmark/benchmark.h>
 
 #include <trapline/trapline.hpp>
@@ -80,6 +80,37 @@ void yield_cases(benchmark::internal::Benchmark* cases) {
 
 BENCHMARK(yield)->Apply(yield_cases);
 BENCHMARK(yield_floor)->Apply(yield_cases);
+
+// --- policies: what one costs that allows everything, and none ------------------------------
+
+struct AllowAll final : Policy {
+    Verdict trapped(Asking&) noexcept override { return Verdict::allow(); }
+};
+
+struct AllowAllAndLook final : Policy {
+    Verdict trapped(Asking&) noexcept override { return Verdict::allow(); }
+    bool sees_replies() const noexcept override { return true; }
+};
+
+template <class P>
+void policy(benchmark::State& state) {
+    Kernel kernel;
+    for (auto _ : state)
+        kernel.run(with_policy(std::make_shared<P>(), yields(trips_a_run)));
+    state.SetItemsProcessed(state.iterations() * trips_a_run);
+}
+
+void policy_floor(benchmark::State& state) {
+    Kernel kernel;
+    for (auto _ : state)
+        kernel.run(yields(trips_a_run));
+    state.SetItemsProcessed(state.iterations() * trips_a_run);
+}
+
+BENCHMARK(policy<AllowAll>)->Name("policy");
+BENCHMARK(policy<AllowAllAndLook>)->Name("policy_replies");
+BENCHMARK(policy_floor);
+BENCHMARK(policy_floor)->Name("policy_replies_floor");
 
 // --- spawn and join ------------------------------------------------------------------------
 
