@@ -1,7 +1,6 @@
 // What a kernel says of itself: deadlocks, and its few messages.
 #include "kernel.hpp"
 
-#include <cstdio>
 #include <ranges>
 
 namespace trapline {
@@ -32,12 +31,6 @@ std::string Kernel::describe_deadlock() const {
     for (const TaskRecord* task : newest_first | std::views::reverse)
         text += "\n" + describe_wait(*task);
     return text;
-}
-
-void Kernel::log(std::string_view line) const {
-    if (log_)
-        return log_(line);
-    std::fprintf(stderr, "trapline: %.*s\n", static_cast<int>(line.size()), line.data());
 }
 
 } // namespace trapline

@@ -5,9 +5,11 @@
 #include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
+#include <system_error>
 
 #include <unistd.h>
 
+#include "engines/epoll.hpp"
 #include "engines/uring.hpp"
 #include "stop_signals.hpp"
 
@@ -36,6 +38,51 @@ void ignore_sigpipe_if_default() {
     }
 }
 
+struct NamedEngine {
+    std::string_view name;
+    std::unique_ptr<Engine> (*make)(const KernelOptions& options);
+};
+
+/// The first is the default, the second stands in for it where the system refuses it.
+constexpr NamedEngine engines[] = {
+    {"uring", [](const KernelOptions& options) { return make_uring_engine(options.uring); }},
+    {"epoll", [](const KernelOptions& options) { return make_epoll_engine(options.epoll); }},
+};
+
+std::string engine_names() {
+    std::string names;
+    for (const NamedEngine& engine : engines)
+        names += (names.empty() ? "'" : ", '") + std::string(engine.name) + "'";
+    return names;
+}
+
+void write_log(const std::function<void(std::string_view)>& log, std::string_view line) {
+    if (log)
+        return log(line);
+    std::fprintf(stderr, "trapline: %.*s\n", static_cast<int>(line.size()), line.data());
+}
+
+/// Whether the system does not grant what another engine can do without.
+bool refused(const std::error_code& error) noexcept {
+    return error == std::errc::operation_not_permitted || error == std::errc::permission_denied ||
+           error == std::errc::function_not_supported || error == std::errc::not_enough_memory;
+}
+
+/// Where nobody chose.
+std::unique_ptr<Engine> make_default_engine(const KernelOptions& options) {
+    try {
+        return engines[0].make(options);
+    } catch (const std::system_error& refusal) {
+        if (!refused(refusal.code()))
+            throw;
+        auto engine = engines[1].make(options);
+        write_log(options.log, std::string(refusal.what()) + "; " + std::string(engines[1].name) +
+                                   " is used instead (TRAPLINE_ENGINE=" +
+                                   std::string(engines[1].name) + " chooses it without this line)");
+        return engine;
+    }
+}
+
 std::unique_ptr<Engine> make_engine(const KernelOptions& options) {
     if (options.make_engine) {
         if (auto engine = options.make_engine())
@@ -45,9 +92,14 @@ std::unique_ptr<Engine> make_engine(const KernelOptions& options) {
     std::string name = options.engine;
     if (const char* chosen = std::getenv("TRAPLINE_ENGINE"); name.empty() && chosen)
         name = chosen;
-    if (name.empty() || name == "uring")
-        return make_uring_engine(options.uring);
-    throw std::invalid_argument("there is no engine named '" + name + "'; there is 'uring'");
+    if (name.empty())
+        return make_default_engine(options);
+    for (const NamedEngine& engine : engines) {
+        if (engine.name == name)
+            return engine.make(options);
+    }
+    throw std::invalid_argument("there is no engine named '" + name + "'; there are " +
+                                engine_names());
 }
 
 } // namespace
@@ -64,6 +116,8 @@ Kernel::Kernel(KernelOptions options)
     if (options.ignore_sigpipe)
         ignore_sigpipe_if_default();
 }
+
+void Kernel::log(std::string_view line) const { write_log(log_, line); }
 
 Kernel::~Kernel() {
     try {

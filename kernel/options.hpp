@@ -47,17 +47,31 @@ struct UringOptions {
     unsigned receive_buffer_bytes = 4096;
 };
 
+/// The engine for where io_uring is not to be had.
+struct EpollOptions {
+    unsigned events = 512; ///< readiness reports taken in one turn
+    /// At most so many threads, made when they are first needed, for what no readiness tells of:
+    /// mostly operations on files.
+    unsigned threads = 4;
+
+    /// Buffers that receive() lends; made when it is first used. With 0 each lease has its own.
+    unsigned receive_buffers = 256;
+    unsigned receive_buffer_bytes = 4096;
+};
+
 /// What asks a program to end, from the keyboard and from a service manager: for `cancel_on`.
 inline constexpr std::initializer_list<int> stop_signals{SIGINT, SIGTERM};
 
 struct KernelOptions {
-    /// "uring"; empty: the environment variable TRAPLINE_ENGINE, else uring.
+    /// "uring" or "epoll"; empty: the environment variable TRAPLINE_ENGINE, else uring. Where
+    /// nobody chose, and the system refuses io_uring, it is epoll, and the log says why.
     std::string engine{};
 
     /// Makes another engine instead.
     std::function<std::unique_ptr<Engine>()> make_engine{};
 
     UringOptions uring{};
+    EpollOptions epoll{};
 
     /// Sees every step. Not owned; outlives the kernel.
     Observer* observer = nullptr;

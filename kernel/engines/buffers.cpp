@@ -11,35 +11,7 @@ namespace trapline {
 
 namespace {
 
-/// A buffer that goes with its lease.
-class OwnBuffer final : public BufferPool {
-public:
-    static BufferLease lend(std::size_t bytes) noexcept {
-        std::byte* memory = new (std::nothrow) std::byte[bytes];
-        OwnBuffer* pool = memory ? new (std::nothrow) OwnBuffer{memory} : nullptr;
-        if (!pool) {
-            delete[] memory;
-            return {};
-        }
-        BufferLease lease{*pool, 0, memory, bytes};
-        pool->leave();
-        return lease;
-    }
-
-private:
-    explicit OwnBuffer(std::byte* memory) noexcept : memory_(memory) {}
-    ~OwnBuffer() override { delete[] memory_; }
-    void take_back(std::uint32_t) noexcept override {}
-
-    std::byte* memory_;
-};
-
 constexpr unsigned count_max = 32768; // Linux's
-
-void* map(std::size_t bytes) noexcept {
-    void* memory = mmap(nullptr, bytes, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
-    return memory == MAP_FAILED ? nullptr : memory;
-}
 
 } // namespace
 
@@ -54,7 +26,7 @@ ProvidedBuffers::Owner ProvidedBuffers::make(io_uring& ring, unsigned count,
     // touched, and takes memory, before it is first used.
     const std::size_t ring_bytes = count * sizeof(io_uring_buf);
     const std::size_t all_bytes = ring_bytes + std::size_t{count} * bytes;
-    void* memory = map(all_bytes);
+    void* memory = map_pages(all_bytes);
     if (!memory)
         return nullptr;
     io_uring_buf_reg registration{};
@@ -89,7 +61,7 @@ void ProvidedBuffers::prepare(io_uring_sqe& sqe, const traps::Receive& request) 
     void* data = nullptr;
     if (!ring_) {
         if (!request.lease->data())
-            *request.lease = OwnBuffer::lend(bytes_);
+            *request.lease = lend_own_buffer(bytes_);
         data = request.lease->data();
     }
     io_uring_prep_recv(&sqe, request.fd, data, bytes_, request.flags);

@@ -8,6 +8,7 @@
 
 #include "../../traps/io_request.hpp"
 #include "../../traps/lease.hpp"
+#include "lent_buffers.hpp"
 #include "uring_compat.hpp"
 
 namespace trapline {

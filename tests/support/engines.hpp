@@ -28,6 +28,12 @@ inline KernelOptions tiny_uring() {
                       .receive_buffer_bytes = 8}};
 }
 
+/// One report a turn, one thread, and buffers that are too small for anything.
+inline KernelOptions tiny_epoll() {
+    return {.engine = "epoll",
+            .epoll = {.events = 1, .threads = 1, .receive_buffers = 2, .receive_buffer_bytes = 8}};
+}
+
 inline const std::vector<EngineChoice>& engines() {
     using Mode = UringOptions::Mode;
     static const std::vector<EngineChoice> all{
@@ -36,6 +42,8 @@ inline const std::vector<EngineChoice>& engines() {
         {"uring, cooperative", uring_in(Mode::cooperative)},
         {"uring, plain, without shared buffers", uring_in(Mode::plain, 0)},
         {"uring, tiny", tiny_uring()},
+        {"epoll", {.engine = "epoll"}},
+        {"epoll, tiny", tiny_epoll()},
     };
     return all;
 }

@@ -1,0 +1,140 @@
+// Internal. Which descriptors the epoll engine has put under watch, and who waits for them.
+//
+// A descriptor is registered once, edge-triggered, and stays: so waiting again costs no system
+// call. But Linux registers a file, and all that is known here is a number: whoever closes without
+// telling the engine, as destructors do, makes the number another file's, and a duplicate keeps the
+// closed one's registration alive. So
+//
+//   - what epoll reports carries the generation of the registration, and is dropped if that is old;
+//   - who waits has the registration looked at again (EPOLL_CTL_MOD; ENOENT tells that it is gone,
+//     and reports at once what is ready), but for one case: a task that has just emptied a TCP
+//     stream, and receives from it again. It trusts the registration;
+//   - what was trusted is looked at all the same when nothing has come for a while: see audit().
+#pragma once
+
+#include <chrono>
+#include <cstddef>
+#include <cstdint>
+#include <vector>
+
+#include <sys/epoll.h>
+
+#include "../engine.hpp"
+
+namespace trapline {
+
+/// What is known of a descriptor number.
+struct Watch {
+    Operation* waiting = nullptr;       ///< those who wait, linked by their `next`
+    const TaskRecord* reader = nullptr; ///< whose receive found it drained
+    std::uint32_t generation = 0;       ///< of the registration
+    std::uint32_t done_in_turn = 0;     ///< the last turn that did an operation on the spot
+    std::uint16_t interest = 0;         ///< what is registered
+    bool registered : 1 = false;
+    bool drained : 1 = false; ///< the next byte to receive will be reported
+    bool ended : 1 = false;   ///< a hang-up, an error or urgent data: short counts prove nothing
+    bool trusted : 1 = false; ///< somebody waits without having looked at the registration
+    enum class Kind : std::uint8_t { unknown, tcp, other } kind : 2 = Kind::unknown;
+};
+
+class Watches {
+public:
+    static constexpr Duration audit_pause = std::chrono::milliseconds{50};
+
+    /// Counts its system calls in `calls`. Throws std::system_error when there is no epoll.
+    explicit Watches(std::uint64_t& calls);
+    Watches(const Watches&) = delete;
+    Watches& operator=(const Watches&) = delete;
+    ~Watches();
+
+    int fd() const noexcept { return epoll_; }
+
+    /// What is known of `fd`; null when nothing is.
+    Watch* find(int fd) noexcept {
+        const auto index = static_cast<std::size_t>(fd);
+        return index < watches_.size() ? &watches_[index] : nullptr; // a negative one is large
+    }
+
+    /// The same, with room made for it. Null when `fd` is not open, or memory is short: errno.
+    Watch* get(int fd) noexcept;
+
+    /// Sees to it that `events` of what `fd` is now are reported, and at once if they are there.
+    /// 0 or -errno; -EPERM of a file that is always ready.
+    int arm(int fd, std::uint32_t events) noexcept;
+
+    /// Somebody waits who has not armed it.
+    void trust(Watch& watch) noexcept {
+        trusted_ += !watch.trusted;
+        watch.trusted = true;
+    }
+
+    /// Whose event this is: null for one of a registration that is no longer the number's.
+    Watch* reported(const epoll_event& event) noexcept {
+        Watch* const watch = find(fd_of(event));
+        if (!watch || watch->generation != event.data.u64 >> 32) [[unlikely]]
+            return nullptr;
+        trusted_ -= watch->trusted;
+        watch->trusted = false;
+        watch->drained = false;
+        constexpr std::uint32_t odd = EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI;
+        if (event.events & odd) [[unlikely]]
+            watch->ended = true;
+        return watch;
+    }
+
+    static int fd_of(const epoll_event& event) noexcept {
+        return static_cast<int>(static_cast<std::uint32_t>(event.data.u64));
+    }
+
+    /// The number is a new file's.
+    void forget(int fd) noexcept;
+
+    /// The number is about to be closed.
+    void drop(int fd) noexcept;
+
+    /// Puts `operation` among those who wait for `fd`, which is known.
+    void wait(int fd, Operation& operation) noexcept {
+        operation.slot = static_cast<std::uint32_t>(fd);
+        operation.next = nullptr;
+        Operation** at = &find(fd)->waiting;
+        while (*at) // one other, as a rule
+            at = &(*at)->next;
+        *at = &operation;
+    }
+    void stop_waiting(Operation& operation) noexcept;
+
+    bool any_trusted() const noexcept { return trusted_ > 0; }
+
+    /// Looks at every trusted registration. Calls gone(fd) where that is no longer possible: trying
+    /// shows what the number is now.
+    template <class F>
+    void audit(F&& gone) {
+        for (std::size_t fd = 0; fd < watches_.size(); ++fd) {
+            if (!watches_[fd].trusted)
+                continue;
+            const bool needed = watches_[fd].waiting != nullptr;
+            if (!needed)
+                untrust(watches_[fd]);
+            else if (arm(static_cast<int>(fd), 0) != 0)
+                gone(static_cast<int>(fd));
+        }
+    }
+
+private:
+    void untrust(Watch& watch) noexcept {
+        trusted_ -= watch.trusted;
+        watch.trusted = false;
+    }
+    static void become_new(Watch& watch) noexcept;
+    int control(int what, int fd, const Watch& watch) noexcept;
+
+    int epoll_;
+    std::uint64_t& calls_;
+    std::vector<Watch> watches_; // by descriptor number, which Linux keeps small
+    std::size_t trusted_ = 0;
+};
+
+/// Whether `fd` is a TCP socket: there a receive that fills less than it could has taken all.
+bool is_tcp(Watch& watch, int fd) noexcept;
+
+} // namespace trapline
