@@ -96,6 +96,7 @@ private:
     bool emptied_by(const Operation& operation, int fd) noexcept;
     void note_received(const Operation& operation, int fd, int flags, std::int64_t result,
                        std::size_t asked) noexcept;
+    bool comes_after_others(const Operation& operation) noexcept;
     bool may_end_on_the_spot(const Operation& operation) noexcept;
 
     static std::uint32_t wanted_by(const Operation& operation) noexcept;
@@ -193,6 +194,11 @@ Engine::Started EpollEngine::start(Operation& operation) noexcept {
     }
     operation.retries = 0;
     operation.phase = idle;
+    if (comes_after_others(operation)) {
+        operation.phase = again;
+        again_.push(operation);
+        return Started::in_flight;
+    }
     if (!attempt(operation, false))
         return Started::in_flight;
     if (may_end_on_the_spot(operation))
@@ -200,6 +206,15 @@ Engine::Started EpollEngine::start(Operation& operation) noexcept {
     operation.phase = finished;
     finished_.push(operation);
     return Started::in_flight;
+}
+
+/// A Close that has ended operations: their tasks go on before the number is free.
+inline bool EpollEngine::comes_after_others(const Operation& operation) noexcept {
+    const auto* close = std::get_if<traps::Close>(operation.request);
+    if (!close)
+        return false;
+    const Watch* const watch = watches_.find(close->fd);
+    return watch && watch->cancelled;
 }
 
 /// Once a turn for each descriptor; what fails always takes a turn.
@@ -436,6 +451,11 @@ bool EpollEngine::to_thread(Operation& operation) noexcept {
 
 void EpollEngine::cancel(Operation& operation) noexcept {
     check_process();
+    const traps::DescriptorUses uses = traps::descriptors_of(*operation.request);
+    for (const int fd : {uses.first.fd, uses.second.fd}) {
+        if (Watch* watch = fd >= 0 ? watches_.get(fd) : nullptr)
+            watch->cancelled = true;
+    }
     switch (static_cast<Phase>(operation.phase)) {
     case idle: broken("cancel of an operation that is not in flight");
     case finished: return; // the result wins

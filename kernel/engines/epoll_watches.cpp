@@ -51,7 +51,7 @@ void Watches::become_new(Watch& watch) noexcept {
     ++watch.generation;
     watch.reader = nullptr;
     watch.interest = 0;
-    watch.registered = watch.drained = watch.ended = false;
+    watch.registered = watch.drained = watch.ended = watch.cancelled = false;
     watch.kind = Watch::Kind::unknown;
 }
 

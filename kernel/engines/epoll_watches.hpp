@@ -31,9 +31,10 @@ struct Watch {
     std::uint32_t done_in_turn = 0;     ///< the last turn that did an operation on the spot
     std::uint16_t interest = 0;         ///< what is registered
     bool registered : 1 = false;
-    bool drained : 1 = false; ///< the next byte to receive will be reported
-    bool ended : 1 = false;   ///< a hang-up, an error or urgent data: short counts prove nothing
-    bool trusted : 1 = false; ///< somebody waits without having looked at the registration
+    bool drained : 1 = false;   ///< the next byte to receive will be reported
+    bool ended : 1 = false;     ///< a hang-up, an error or urgent data: short counts prove nothing
+    bool cancelled : 1 = false; ///< an operation on it
+    bool trusted : 1 = false;   ///< somebody waits without having looked at the registration
     enum class Kind : std::uint8_t { unknown, tcp, other } kind : 2 = Kind::unknown;
 };
 

@@ -479,9 +479,12 @@ TEST_CASE("counters count traps, turns, tasks and the engine's work") {
 
 TEST_CASE("a kernel describes its engine in a line") {
     CHECK(Kernel{manual()}.describe() == "manual");
-    const std::string uring = Kernel{}.describe();
+    const std::string uring = Kernel{{.engine = "uring"}}.describe();
     CHECK(uring.contains("uring"));
     CHECK_FALSE(uring.contains('\n'));
+    const std::string epoll = Kernel{{.engine = "epoll"}}.describe();
+    CHECK(epoll.contains("epoll on Linux"));
+    CHECK_FALSE(epoll.contains('\n'));
 }
 
 TEST_CASE("a deadlock lists each waiting task, its trap and where it waits") {
