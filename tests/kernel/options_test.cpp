@@ -70,6 +70,7 @@ bool is_default(int signal) {
 } // namespace
 
 TEST_CASE("a kernel is made with a ring, a patience and a log of one's own") {
+    const EngineVariable uring{"uring"};
     std::vector<std::string> journal;
     WaitQueue queue;
     Kernel kernel{{
@@ -99,6 +100,7 @@ TEST_CASE("an engine is chosen by name, and an unknown name is an error that say
     }
     CHECK(text.contains("'steam'"));
     CHECK(text.contains("'uring'"));
+    CHECK(text.contains("'epoll'"));
 }
 
 TEST_CASE("the environment chooses the engine where the program does not") {
