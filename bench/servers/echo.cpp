@@ -1,9 +1,9 @@
 // The echo server of examples/echo.cpp as the comparison runs it: until SIGTERM or SIGINT, and
 // without a word about its clients.
 //
-//     server_echo 127.0.0.1:25000 [--receive] [--counters]
+//     server_echo 127.0.0.1:25000 [--receive] [--epoll] [--counters]
 //
-// With --receive it takes what comes in lent buffers.
+// With --receive it takes what comes in lent buffers. With --epoll it runs on that engine.
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -63,7 +63,7 @@ int main(int argc, char** argv) {
         const auto has = [&](std::string_view o) {
             return std::ranges::find(options, o) != options.end();
         };
-        Kernel kernel;
+        Kernel kernel{{.engine = has("--epoll") ? "epoll" : ""}};
         const char* at = argc > 1 ? argv[1] : "127.0.0.1:25000";
         kernel.run(server(SocketAddress::parse(at), has("--receive")));
         if (has("--counters"))

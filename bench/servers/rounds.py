@@ -29,6 +29,7 @@ SERVERS = {
     "ours, receive()": ["server_echo", "--receive"],
     "raw io_uring, multishot": ["server_raw_uring"],
     "raw io_uring, single": ["server_raw_uring", "--single"],
+    "ours, epoll": ["server_echo", "--epoll"],
     "raw epoll": ["server_raw_epoll"],
 }
 TLS_SERVERS = {
@@ -191,6 +192,7 @@ def tcp(arguments, counts):
             "ours_to_raw_uring": ratios(results, "ours", raw),
             "receive_to_raw_uring": ratios(results, "ours, receive()", raw),
             "ours_to_raw_epoll": ratios(results, "ours", "raw epoll"),
+            "epoll_to_raw_epoll": ratios(results, "ours, epoll", "raw epoll"),
         }
     return outcome
 
@@ -362,6 +364,8 @@ def print_tcp(outcome):
         print(f"receive() / {of['better_raw_uring']}: {percent(of['receive_to_raw_uring'])}"
               "; at most 1.05 is wanted")
         print(f"ours / raw epoll: {percent(of['ours_to_raw_epoll'])}; below 1 is wanted")
+        print(f"ours, epoll / raw epoll: {percent(of['epoll_to_raw_epoll'])}"
+              "; at most 1.05 is wanted")
 
 
 def print_tls(outcome):

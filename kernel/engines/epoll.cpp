@@ -9,20 +9,12 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <cstdio>
-#include <cstdlib>
 #include <ctime>
-#include <limits>
 #include <stdexcept>
-#include <system_error>
 #include <utility>
-#include <vector>
 
 #include <sys/epoll.h>
-#include <sys/eventfd.h>
-#include <sys/syscall.h>
 #include <sys/utsname.h>
-#include <unistd.h>
 
 #include "epoll_calls.hpp"
 #include "epoll_watches.hpp"
@@ -37,12 +29,6 @@ namespace {
 
 using namespace std::chrono_literals;
 
-[[noreturn]] void broken(const char* complaint, int error = 0) {
-    std::fprintf(stderr, "trapline: epoll engine: %s%s%s\n", complaint, error ? ": " : "",
-                 error ? std::generic_category().message(error).c_str() : "");
-    std::abort();
-}
-
 class EpollEngine final : public Engine {
 public:
     explicit EpollEngine(const EpollOptions& options);
@@ -52,7 +38,7 @@ public:
     Started start(Operation& operation) noexcept override;
     void cancel(Operation& operation) noexcept override;
     void wait(TimePoint deadline, OperationList& completed) noexcept override;
-    void interrupt() noexcept override;
+    void interrupt() noexcept override { watches_.wake(); }
     std::string describe() const override;
 
 private:
@@ -71,11 +57,10 @@ private:
     };
 
     static constexpr Duration descriptor_pause = 50ms;
-    static constexpr std::uint64_t wake_data = std::numeric_limits<std::uint64_t>::max();
 
     void check_process() const noexcept {
         if (fork_guard_.in_child()) [[unlikely]]
-            broken("used in a forked child; make a kernel of your own after fork()");
+            Watches::broken("used in a forked child; make a kernel of your own after fork()");
     }
 
     // An operation is tried, waits, or is over: these answer whether it is.
@@ -103,7 +88,6 @@ private:
     void hand_back(Operation& operation, OperationList& completed) noexcept;
     void try_again(Operation& operation, OperationList& completed) noexcept;
     void look(bool may_wait, TimePoint deadline, OperationList& completed) noexcept;
-    int epoll_until(bool may_wait, TimePoint deadline) noexcept;
     void report(int fd, std::uint32_t events, OperationList& completed) noexcept;
     void report_to(Operation& operation, std::uint32_t events, OperationList& completed) noexcept;
     void take_from_threads(OperationList& completed) noexcept;
@@ -114,9 +98,6 @@ private:
 
     ForkGuard fork_guard_;
     Watches watches_;
-    std::vector<epoll_event> events_;
-    int wake_fd_ = -1;
-    bool fine_timer_ = true;       // epoll_pwait2, Linux 5.11
     std::uint32_t turn_ = 1;       // of wait()
     std::size_t waiting_ = 0;      // operations that wait for descriptors
     TimePoint audit_at_ = never;   // when trusted registrations are looked at
@@ -135,31 +116,14 @@ private:
 };
 
 EpollEngine::EpollEngine(const EpollOptions& options)
-    : watches_(counters_.system_calls),
-      events_(options.events),
+    : watches_(counters_.system_calls, options.events),
       threads_max_(options.threads),
       buffers_wanted_(options.receive_buffers),
-      buffer_bytes_(options.receive_buffer_bytes) {
-    wake_fd_ = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
-    epoll_event event{};
-    event.events = EPOLLIN | EPOLLET; // each write reports it anew, so nobody has to read
-    event.data.u64 = wake_data;
-    if (wake_fd_ < 0 || epoll_ctl(watches_.fd(), EPOLL_CTL_ADD, wake_fd_, &event) != 0) {
-        const int error = errno;
-        close(wake_fd_);
-        throw std::system_error(error, std::system_category(),
-                                error == EMFILE || error == ENFILE
-                                    ? "eventfd of the epoll engine (no descriptors left: raise "
-                                      "`ulimit -n` (RLIMIT_NOFILE))"
-                                    : "eventfd of the epoll engine");
-    }
-}
+      buffer_bytes_(options.receive_buffer_bytes) {}
 
 EpollEngine::~EpollEngine() {
     if (fork_guard_.in_child())
         static_cast<void>(threads_.release()); // the threads are the parent's
-    threads_.reset();
-    close(wake_fd_);
 }
 
 TimePoint EpollEngine::now() noexcept {
@@ -168,18 +132,13 @@ TimePoint EpollEngine::now() noexcept {
     return TimePoint{std::chrono::seconds{time.tv_sec} + std::chrono::nanoseconds{time.tv_nsec}};
 }
 
-void EpollEngine::interrupt() noexcept {
-    const std::uint64_t one = 1;
-    // Full only after 2^64 - 2 calls, and readable then.
-    [[maybe_unused]] const ssize_t written = write(wake_fd_, &one, sizeof one);
-}
-
 std::string EpollEngine::describe() const {
     utsname system{};
     uname(&system);
-    return "epoll on Linux " + std::string(system.release) + ": " + std::to_string(events_.size()) +
-           " reports a turn, up to " + std::to_string(threads_max_) + " threads for files" +
-           (fine_timer_ ? "" : ", timer of milliseconds");
+    return "epoll on Linux " + std::string(system.release) + ": " +
+           std::to_string(watches_.reports_max()) + " reports a turn, up to " +
+           std::to_string(threads_max_) + " threads for files" +
+           (watches_.fine_timer() ? "" : ", timer of milliseconds");
 }
 
 // --- one operation -------------------------------------------------------------------------
@@ -457,7 +416,7 @@ void EpollEngine::cancel(Operation& operation) noexcept {
             watch->cancelled = true;
     }
     switch (static_cast<Phase>(operation.phase)) {
-    case idle: broken("cancel of an operation that is not in flight");
+    case idle: Watches::broken("cancel of an operation that is not in flight");
     case finished: return; // the result wins
     case at_thread:
         if (!threads_->take_back(operation))
@@ -518,39 +477,12 @@ void EpollEngine::wait(TimePoint deadline, OperationList& completed) noexcept {
         audit(completed);
 }
 
-/// Answers how many are reported.
-int EpollEngine::epoll_until(bool may_wait, TimePoint deadline) noexcept {
-    const int size = static_cast<int>(events_.size());
-    const int epoll = watches_.fd();
-    ++counters_.system_calls;
-    Duration left{0};
-    if (may_wait && deadline == never)
-        return epoll_wait(epoll, events_.data(), size, -1);
-    if (may_wait)
-        left = std::max(Duration{0}, deadline - now());
-    if (left == Duration{0})
-        return epoll_wait(epoll, events_.data(), size, 0);
-    if (fine_timer_) {
-        const timespec time{static_cast<std::time_t>(left / 1s), (left % 1s).count()};
-        const long count =
-            syscall(SYS_epoll_pwait2, epoll, events_.data(), size, &time, nullptr, 0);
-        // An old Linux, or a sandbox that is older than the call.
-        if (count >= 0 || (errno != ENOSYS && errno != EPERM))
-            return static_cast<int>(count);
-        fine_timer_ = false;
-    }
-    const auto left_ms = std::chrono::ceil<std::chrono::milliseconds>(left).count();
-    return epoll_wait(epoll, events_.data(), size,
-                      static_cast<int>(std::min<std::int64_t>(left_ms, 1 << 30)));
-}
-
 void EpollEngine::look(bool may_wait, TimePoint deadline, OperationList& completed) noexcept {
-    const int count = epoll_until(may_wait, deadline);
-    if (count < 0 && errno != EINTR) // a signal: the kernel's loop comes back
-        broken("epoll_wait", errno);
-    for (int at = 0; at < count; ++at) {
-        const epoll_event& event = events_[static_cast<std::size_t>(at)];
-        if (event.data.u64 != wake_data && watches_.reported(event)) [[likely]]
+    Duration time_left = may_wait ? Duration::max() : Duration{0};
+    if (may_wait && deadline != never)
+        time_left = std::max(Duration{0}, deadline - now());
+    for (const epoll_event& event : watches_.look(time_left)) {
+        if (watches_.reported(event)) [[likely]]
             report(Watches::fd_of(event), event.events, completed);
     }
 }

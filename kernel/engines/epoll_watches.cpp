@@ -2,33 +2,94 @@
 
 #include <algorithm>
 #include <cerrno>
+#include <cstdio>
+#include <cstdlib>
+#include <ctime>
+#include <limits>
 #include <new>
 #include <system_error>
 
 #include <fcntl.h>
 #include <netinet/in.h>
+#include <sys/eventfd.h>
 #include <sys/socket.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 namespace trapline {
 
+using namespace std::chrono_literals;
+
 namespace {
+
 /// Always watched. EPOLLOUT only once somebody has waited for it: a Unix-domain socket reports it
 /// whenever its peer takes something.
 constexpr std::uint32_t always = EPOLLIN | EPOLLPRI | EPOLLRDHUP;
+
+int needed(int result) {
+    if (result >= 0)
+        return result;
+    const bool none_left = errno == EMFILE || errno == ENFILE;
+    throw std::system_error(errno, std::system_category(),
+                            none_left
+                                ? "epoll cannot be set up (no descriptors left: raise `ulimit -n` "
+                                  "(RLIMIT_NOFILE))"
+                                : "epoll cannot be set up");
+}
 } // namespace
 
-Watches::Watches(std::uint64_t& calls) : epoll_(epoll_create1(EPOLL_CLOEXEC)), calls_(calls) {
-    if (epoll_ < 0) {
-        const bool none_left = errno == EMFILE || errno == ENFILE;
-        throw std::system_error(errno, std::system_category(),
-                                none_left ? "epoll cannot be set up (no descriptors left: raise "
-                                            "`ulimit -n` (RLIMIT_NOFILE))"
-                                          : "epoll cannot be set up (see epoll_create1(2))");
-    }
+Watches::Owned::~Owned() { close(fd); }
+
+Watches::Watches(std::uint64_t& calls, unsigned reports_max)
+    : epoll_(needed(epoll_create1(EPOLL_CLOEXEC))),
+      wake_(needed(eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK))),
+      calls_(calls),
+      reports_(reports_max) {
+    epoll_event event{};
+    event.events = EPOLLIN | EPOLLET; // each write is reported, so nobody has to read
+    event.data.u64 = std::numeric_limits<std::uint64_t>::max();
+    needed(epoll_ctl(epoll_.fd, EPOLL_CTL_ADD, wake_.fd, &event));
 }
 
-Watches::~Watches() { close(epoll_); }
+void Watches::broken(const char* complaint, int error) noexcept {
+    std::fprintf(stderr, "trapline: epoll engine: %s%s%s\n", complaint, error ? ": " : "",
+                 error ? std::generic_category().message(error).c_str() : "");
+    std::abort();
+}
+
+void Watches::wake() noexcept {
+    const std::uint64_t one = 1;
+    // Full only after 2^64 - 2 calls, and readable then.
+    [[maybe_unused]] const ssize_t written = write(wake_.fd, &one, sizeof one);
+}
+
+int Watches::wait(Duration time_left) noexcept {
+    const int size = static_cast<int>(reports_.size());
+    ++calls_;
+    if (time_left == Duration::max())
+        return epoll_wait(epoll_.fd, reports_.data(), size, -1);
+    if (time_left == Duration{0})
+        return epoll_wait(epoll_.fd, reports_.data(), size, 0);
+    if (fine_timer_) {
+        const timespec time{static_cast<std::time_t>(time_left / 1s), (time_left % 1s).count()};
+        const long count =
+            syscall(SYS_epoll_pwait2, epoll_.fd, reports_.data(), size, &time, nullptr, 0);
+        // An old Linux, or a sandbox that is older than the call.
+        if (count >= 0 || (errno != ENOSYS && errno != EPERM))
+            return static_cast<int>(count);
+        fine_timer_ = false;
+    }
+    const std::int64_t left_ms = std::chrono::ceil<std::chrono::milliseconds>(time_left).count();
+    return epoll_wait(epoll_.fd, reports_.data(), size,
+                      static_cast<int>(std::min<std::int64_t>(left_ms, 1 << 30)));
+}
+
+std::span<const epoll_event> Watches::look(Duration time_left) noexcept {
+    const int count = wait(time_left);
+    if (count < 0 && errno != EINTR) // a signal: the kernel's loop comes back
+        broken("epoll_wait", errno);
+    return std::span{reports_}.first(static_cast<std::size_t>(std::max(count, 0)));
+}
 
 Watch* Watches::get(int fd) noexcept {
     if (Watch* watch = find(fd)) [[likely]]
@@ -60,7 +121,7 @@ int Watches::control(int what, int fd, const Watch& watch) noexcept {
     event.events = EPOLLET | watch.interest;
     event.data.u64 = std::uint64_t{watch.generation} << 32 | static_cast<std::uint32_t>(fd);
     ++calls_;
-    return epoll_ctl(epoll_, what, fd, &event) == 0 ? 0 : -errno;
+    return epoll_ctl(epoll_.fd, what, fd, &event) == 0 ? 0 : -errno;
 }
 
 int Watches::arm(int fd, std::uint32_t events) noexcept {

@@ -15,6 +15,7 @@
 #include <chrono>
 #include <cstddef>
 #include <cstdint>
+#include <span>
 #include <vector>
 
 #include <sys/epoll.h>
@@ -42,13 +43,24 @@ class Watches {
 public:
     static constexpr Duration audit_pause = std::chrono::milliseconds{50};
 
-    /// Counts its system calls in `calls`. Throws std::system_error when there is no epoll.
-    explicit Watches(std::uint64_t& calls);
+    /// Counts its system calls in `calls`, and takes at most `reports_max` reports at once. Throws
+    /// std::system_error when there are no descriptors for it.
+    Watches(std::uint64_t& calls, unsigned reports_max);
     Watches(const Watches&) = delete;
     Watches& operator=(const Watches&) = delete;
-    ~Watches();
 
-    int fd() const noexcept { return epoll_; }
+    /// Waits until something is reported, the time is up or wake() is called. Duration::max(): for
+    /// ever; 0: just looks. What it answers is valid until the next call.
+    std::span<const epoll_event> look(Duration time_left) noexcept;
+
+    /// Any thread, any time.
+    void wake() noexcept;
+
+    std::size_t reports_max() const noexcept { return reports_.size(); }
+    bool fine_timer() const noexcept { return fine_timer_; }
+
+    /// The engine cannot go on.
+    [[noreturn]] static void broken(const char* complaint, int error = 0) noexcept;
 
     /// What is known of `fd`; null when nothing is.
     Watch* find(int fd) noexcept {
@@ -71,7 +83,7 @@ public:
 
     /// Whose event this is: null for one of a registration that is no longer the number's.
     Watch* reported(const epoll_event& event) noexcept {
-        Watch* const watch = find(fd_of(event));
+        Watch* const watch = find(fd_of(event)); // wake() has none
         if (!watch || watch->generation != event.data.u64 >> 32) [[unlikely]]
             return nullptr;
         trusted_ -= watch->trusted;
@@ -129,8 +141,21 @@ private:
     static void become_new(Watch& watch) noexcept;
     int control(int what, int fd, const Watch& watch) noexcept;
 
-    int epoll_;
+    int wait(Duration time_left) noexcept;
+
+    struct Owned {
+        explicit Owned(int number) noexcept : fd(number) {}
+        Owned(const Owned&) = delete;
+        Owned& operator=(const Owned&) = delete;
+        ~Owned();
+        const int fd;
+    };
+
+    const Owned epoll_;
+    const Owned wake_;
     std::uint64_t& calls_;
+    std::vector<epoll_event> reports_;
+    bool fine_timer_ = true;     // epoll_pwait2, Linux 5.11
     std::vector<Watch> watches_; // by descriptor number, which Linux keeps small
     std::size_t trusted_ = 0;
 };

@@ -257,6 +257,43 @@ TEST_CASE("epoll: without a timer of nanoseconds sleepers wake late by less, and
     }
 }
 
+TEST_CASE("epoll: where Linux has no reads and writes that do not wait, threads make them") {
+    const std::string answer = in_child([]() -> std::string {
+        forbid(SYS_preadv2, EOPNOTSUPP);
+        forbid(SYS_pwritev2, EOPNOTSUPP);
+        const std::string data(300'000, 'x');
+        return run(
+            [&]() -> Coro<std::string> {
+                const Ends pipe = pipe_ends();
+                std::array<std::byte, 7000> buffer;
+                const auto waits = co_await ignore_after(2ms, traps::read(pipe.a.get(), buffer));
+                if (waits)
+                    co_return "read from an empty pipe";
+                const Task<void> writer = co_await spawn([&]() -> Coro<void> {
+                    std::size_t written = 0;
+                    while (written < data.size()) {
+                        const auto wrote = co_await traps::write(
+                            pipe.b.get(), std::as_bytes(std::span(data).subspan(written)));
+                        written += wrote.value();
+                    }
+                });
+                std::size_t got = 0;
+                while (got < data.size()) {
+                    const auto n = co_await traps::read(pipe.a.get(), buffer);
+                    got += n.value();
+                }
+                co_await writer.join();
+                const Descriptor file{
+                    (co_await traps::open_at(AT_FDCWD, "/proc/self/stat", O_RDONLY)).value()};
+                const auto first = co_await traps::read(file.get(), buffer);
+                const auto at_offset = co_await traps::read(file.get(), buffer, 3);
+                co_return first.value() > at_offset.value() && *at_offset > 0 ? "" : "a file";
+            },
+            {.engine = "epoll"});
+    });
+    CHECK(answer == "");
+}
+
 TEST_CASE("epoll: a forked child must not use its parent's kernel, and may destroy it") {
     const std::string answer = in_child([]() -> std::string {
         auto kernel = std::make_unique<Kernel>(KernelOptions{.engine = "epoll"});
