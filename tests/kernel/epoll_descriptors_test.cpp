@@ -16,6 +16,7 @@
 #include <poll.h>
 #include <sys/timerfd.h>
 #include <sys/uio.h>
+#include <sys/un.h>
 
 #include <trapline/trapline.hpp>
 
@@ -217,6 +218,37 @@ TEST_CASE("epoll: an error that stays reported, and cannot be received, does not
         const auto waits = co_await ignore_after(30ms, received(socket.get()));
         CHECK_FALSE(waits.has_value());
         CHECK(kernel.counters().engine.system_calls - calls < 20);
+    });
+}
+
+// Linux says that such a socket is writable, and reports nothing when the peer has room again.
+TEST_CASE("epoll: a datagram to a full peer that the socket is not connected to is sent in time") {
+    on_epoll([]() -> Coro<void> {
+        const Descriptor peer{must(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), "socket")};
+        sockaddr_un name{};
+        name.sun_family = AF_UNIX;
+        must(::bind(peer.get(), reinterpret_cast<const sockaddr*>(&name), sizeof(sa_family_t)),
+             "bind"); // to a name of Linux's choice
+        socklen_t length = sizeof name;
+        must(::getsockname(peer.get(), reinterpret_cast<sockaddr*>(&name), &length), "name");
+        const Descriptor socket{must(::socket(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0), "socket")};
+        char letter = 'x';
+        iovec part{&letter, 1};
+        msghdr message{};
+        message.msg_name = &name;
+        message.msg_namelen = length;
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        while (::sendmsg(socket.get(), &message, MSG_DONTWAIT) == 1) {}
+        const Task<std::size_t> sender = co_await spawn([&]() -> Coro<std::size_t> {
+            const auto sent = co_await traps::send_message(socket.get(), message);
+            co_return sent.value();
+        });
+        for (int turn = 0; turn < 10; ++turn)
+            co_await yield_now();
+        CHECK_FALSE(sender.terminated());
+        (void)read_waiting(peer.get());
+        CHECK((co_await timeout_after(5s, sender.join())) == 1);
     });
 }
 

@@ -1,6 +1,7 @@
 // The epoll engine's threads for files, its turns and its clock.
 #include <trapline/kernel/kernel.hpp>
 
+#include <algorithm>
 #include <array>
 #include <cerrno>
 #include <csignal>
@@ -69,6 +70,16 @@ std::string blocked_signals_of(const std::string& thread) {
     return "";
 }
 
+/// Whether a thread of this process is within a system call, says Linux.
+bool any_thread_in(long call) {
+    const std::string number = std::to_string(call) + " ";
+    return std::ranges::any_of(threads_here(), [&](const std::string& thread) {
+        std::ifstream file("/proc/self/task/" + thread + "/syscall");
+        std::string line;
+        return std::getline(file, line) && line.starts_with(number);
+    });
+}
+
 /// Answers `error` in place of `call` from now on, in this process.
 void forbid(long call, int error) {
     sock_filter filter[] = {
@@ -131,7 +142,8 @@ TEST_CASE(
                     ended = "cancelled after";
                 }
             });
-            co_await sleep(5ms);
+            while (!any_thread_in(SYS_openat))
+                co_await sleep(100us);
             struct ::statx status{};
             Task<void> asking = co_await spawn([&]() -> Coro<void> {
                 (void)co_await traps::stat_at(AT_FDCWD, "/", 0, STATX_TYPE, status);
