@@ -74,6 +74,7 @@ private:
     bool wait_armed(Operation& operation, Phase phase, int fd, std::uint32_t events) noexcept;
     bool wait_trusting(Operation& operation, Phase phase, int fd) noexcept;
     bool would_wait(Operation& operation, Phase phase, int fd, bool ready) noexcept;
+    bool have_threads() noexcept;
     bool to_thread(Operation& operation) noexcept;
     bool pause(Operation& operation) noexcept;
     bool fail(Operation& operation, int error) noexcept;
@@ -122,8 +123,8 @@ EpollEngine::EpollEngine(const EpollOptions& options)
       buffer_bytes_(options.receive_buffer_bytes) {}
 
 EpollEngine::~EpollEngine() {
-    if (fork_guard_.in_child())
-        static_cast<void>(threads_.release()); // the threads are the parent's
+    if (fork_guard_.in_child()) [[maybe_unused]]
+        const FileThreads* parents = threads_.release();
 }
 
 TimePoint EpollEngine::now() noexcept {
@@ -247,7 +248,9 @@ bool EpollEngine::attempt_receive(Operation& operation, const traps::Receive& r,
                                   bool ready) noexcept {
     if (!ready && emptied_by(operation, r.fd) && !(r.flags & MSG_DONTWAIT))
         return wait_trusting(operation, reading, r.fd);
-    if (!buffers_ && !(buffers_ = LentBuffers::make(buffers_wanted_, buffer_bytes_)))
+    if (!buffers_) [[unlikely]]
+        buffers_ = LentBuffers::make(buffers_wanted_, buffer_bytes_);
+    if (!buffers_) [[unlikely]]
         return fail(operation, ENOMEM);
     if (!buffers_->any_left())
         return settle(operation, -ENOBUFS);
@@ -280,7 +283,8 @@ bool EpollEngine::attempt_poll(Operation& operation, const traps::Poll& r) noexc
     const auto events = static_cast<std::uint16_t>(r.events);
     const int error = watches_.arm(r.fd, events);
     if (error == -EPERM) { // always ready, says poll(2)
-        const int seen = events & (EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM);
+        const auto seen =
+            static_cast<int>(events & (EPOLLIN | EPOLLOUT | EPOLLRDNORM | EPOLLWRNORM));
         return settle(operation, seen ? seen : -EINVAL);
     }
     if (error < 0)
@@ -393,15 +397,21 @@ bool EpollEngine::wait_armed(Operation& operation, Phase phase, int fd,
     return false;
 }
 
-bool EpollEngine::to_thread(Operation& operation) noexcept {
-    if (operation.cancel_requested)
-        return fail(operation, ECANCELED);
+bool EpollEngine::have_threads() noexcept {
     try {
         if (!threads_)
             threads_ = std::make_unique<FileThreads>(threads_max_, [this] { interrupt(); });
-    } catch (const std::bad_alloc&) {}
+    } catch (const std::bad_alloc&) {
+        return false;
+    }
+    return true;
+}
+
+bool EpollEngine::to_thread(Operation& operation) noexcept {
+    if (operation.cancel_requested)
+        return fail(operation, ECANCELED);
     operation.phase = at_thread;
-    if (threads_ && threads_->submit(operation))
+    if (have_threads() && threads_->submit(operation))
         return false;
     // Whoever closes has let go of the number already: a Close does not fail for this.
     const bool closes = std::holds_alternative<traps::Close>(*operation.request);
