@@ -148,6 +148,9 @@ public:
     /// May return early with nothing.
     virtual void wait(TimePoint deadline, OperationList& completed) noexcept = 0;
 
+    /// Nothing is in flight on `fd`, and it will be used elsewhere.
+    virtual void forget([[maybe_unused]] int fd) noexcept {}
+
     /// Makes wait() return. Any thread, any time.
     virtual void interrupt() noexcept = 0;
 

@@ -110,8 +110,10 @@ Kernel::Answer Kernel::launch_closing(TaskRecord& task) noexcept {
     // From here Linux keeps the order. It may carry out a Close, and give the number to another
     // file, long before the completion is seen (tests/ring/closed_and_reused_descriptor.cpp).
     descriptors_.closed(closing(task));
-    if (std::holds_alternative<traps::IoRelease>(task.frame.trap))
+    if (std::holds_alternative<traps::IoRelease>(task.frame.trap)) {
+        engine_->forget(closing(task));
         return over_at_once(task);
+    }
     return launch(task);
 }
 

@@ -38,6 +38,7 @@ public:
     Started start(Operation& operation) noexcept override;
     void cancel(Operation& operation) noexcept override;
     void wait(TimePoint deadline, OperationList& completed) noexcept override;
+    void forget(int fd) noexcept override { watches_.drop(fd); }
     void interrupt() noexcept override { watches_.wake(); }
     std::string describe() const override;
 

@@ -102,7 +102,7 @@ public:
     /// The number is a new file's.
     void forget(int fd) noexcept;
 
-    /// The number is about to be closed.
+    /// The number is about to be closed, or used elsewhere.
     void drop(int fd) noexcept;
 
     /// Puts `operation` among those who wait for `fd`, which is known.

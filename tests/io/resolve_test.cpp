@@ -95,7 +95,7 @@ void check_on(const std::vector<KernelOptions>& kernels, const DnsAnswers& answe
 
 /// The same on kernels of several kinds.
 void check(const DnsAnswers& answers, const std::function<Coro<void>(DnsServer&)>& body) {
-    std::vector<KernelOptions> kernels{{}, test::tiny_uring()};
+    std::vector<KernelOptions> kernels{{}, test::tiny_uring(), test::tiny_epoll()};
     for (std::uint64_t seed = 1; seed <= 3; ++seed)
         kernels.push_back({.shuffle_seed = seed});
     check_on(kernels, answers, body);

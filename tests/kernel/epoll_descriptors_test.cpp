@@ -7,6 +7,7 @@
 #include <cerrno>
 #include <functional>
 #include <string>
+#include <thread>
 #include <vector>
 
 #include <doctest/doctest.h>
@@ -173,6 +174,30 @@ TEST_CASE("epoll: a duplicate that lives on disturbs nobody who has the number a
         co_await yield_now();
         write_all(old.b.get(), "still here");
         CHECK((co_await other.join()) == "still here");
+    });
+}
+
+TEST_CASE("epoll: a descriptor that was released wakes nobody here") {
+    Kernel kernel{{.engine = "epoll"}};
+    kernel.run([&]() -> Coro<void> {
+        const Ends ends = socket_pair();
+        co_await talk(ends.a.get(), ends.b.get());
+        co_await traps::IoRelease{ends.a.get()};
+        const Ends waits = socket_pair();
+        const Task<std::string> waiter = co_await spawn(received(waits.a.get()));
+        co_await yield_now();
+        const std::uint64_t calls = kernel.counters().engine.system_calls;
+        std::thread elsewhere([&] {
+            for (int n = 0; n < 20; ++n) {
+                write_all(ends.b.get(), "x");
+                CHECK(read_waiting(ends.a.get()) == "x");
+            }
+            write_all(waits.b.get(), "done");
+        });
+        CHECK((co_await waiter.join()) == "done");
+        elsewhere.join();
+        CHECK(kernel.counters().engine.system_calls - calls < 10);
+        co_await talk(ends.a.get(), ends.b.get()); // and may come back
     });
 }
 
