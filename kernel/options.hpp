@@ -51,7 +51,10 @@ struct UringOptions {
 inline constexpr std::initializer_list<int> stop_signals{SIGINT, SIGTERM};
 
 struct KernelOptions {
-    /// "uring"; empty: the environment variable TRAPLINE_ENGINE, else uring.
+    /// "uring"; or "simulation", where nothing is behind the kernel but a clock: it begins at a
+    /// million seconds, stands still while tasks run, and jumps to the next deadline when nobody is
+    /// ready (with a thread awaited, not before the deadline has really come). All I/O is refused
+    /// there: function_not_supported. Empty: the environment variable TRAPLINE_ENGINE, else uring.
     std::string engine{};
 
     /// Makes another engine instead.
