@@ -1,0 +1,468 @@
+#include "traps_on_futures.hpp"
+
+#include <algorithm>
+#include <cerrno>
+#include <optional>
+#include <variant>
+
+#include <poll.h>
+
+#include <trapline/traps/exceptions.hpp>
+#include <trapline/traps/thread.hpp>
+
+namespace future_design {
+
+using namespace trapline;
+
+/// A task, and the future that it waits for.
+struct FutureKernel::Running {
+    Running(FutureKernel& owner, TaskRecord& what) : kernel(owner), record(what) {}
+
+    FutureKernel& kernel;
+    TaskRecord& record;
+
+    std::optional<Future<Reply>> waiting; ///< while its trap is not answered
+    std::optional<Future<bool>> ended;    ///< main's end
+
+    // What it is blocked in.
+    Handle alarm;
+    std::optional<WaitNode> node;
+    Operation operation;
+    bool in_flight = false; ///< the engine has the operation
+
+    // Interrupts.
+    Interrupt pending = Interrupt::none;
+    TimePoint pending_deadline{};
+    bool masked = false;
+    bool cancel_sent = false;
+    TimePoint deadline = never; ///< in force
+    Handle limit;
+
+    bool may_take_interrupt() const noexcept { return pending != Interrupt::none && !masked; }
+};
+
+namespace {
+
+template <class... Cases>
+struct Overloaded : Cases... {
+    using Cases::operator()...;
+};
+
+/// What an IoRelease waits for as a Close would. It never reaches the engine.
+constexpr traps::IoRequest release = traps::Close{-1};
+
+int error_of(Descriptors::Admission refusal) noexcept {
+    switch (refusal) {
+    case Descriptors::Admission::busy: return EBUSY;
+    case Descriptors::Admission::closing: return EBADF;
+    case Descriptors::Admission::no_memory: return ENOMEM;
+    case Descriptors::Admission::granted:
+    case Descriptors::Admission::waits: break;
+    }
+    return 0;
+}
+
+bool is_release(const TaskRecord& record) noexcept {
+    return std::holds_alternative<traps::IoRelease>(record.frame.trap);
+}
+
+} // namespace
+
+FutureKernel::Running& FutureKernel::running(TaskRecord& record) noexcept {
+    return **static_cast<Running**>(record.room());
+}
+
+// --- tasks ---------------------------------------------------------------------------------
+
+void FutureKernel::run_main(TaskRecord& main) {
+    adopt(main);
+    const Future<bool> ended{loop_};
+    running(main).ended = ended;
+    loop_.run_until_complete(ended);
+}
+
+void FutureKernel::adopt(TaskRecord& record) {
+    auto task = std::make_unique<Running>(*this, record);
+    ::new (record.room()) Running* {task.get()};
+    record.add_reference();
+    record.id = ++last_id_;
+    record.state = TaskState::ready;
+    loop_.call_soon([this, &task = *task] { step(task); });
+    tasks_.emplace(record.id, std::move(task));
+}
+
+/// Runs the task until it has to wait, or has ended.
+void FutureKernel::step(Running& task) {
+    TaskRecord& record = task.record;
+    for (;;) {
+        record.state = TaskState::ready;
+        record.frame.resume();
+        if (record.frame.ended())
+            return terminate(task);
+        ++traps_;
+        const std::optional<Reply> reply = answer(task);
+        if (!reply) {
+            record.state = TaskState::blocked;
+            return;
+        }
+        record.frame.reply = *reply;
+    }
+}
+
+void FutureKernel::terminate(Running& task) noexcept {
+    TaskRecord& record = task.record;
+    task.limit.cancel();
+    record.finish();
+    record.cancelled = record.failure && is_interrupt(record.failure);
+    if (record.daemon)
+        record.report_unseen_failure();
+    record.state = TaskState::terminated;
+    if (task.ended)
+        task.ended->set_result(true);
+    tasks_.erase(record.id);
+    record.joiners.wake_all();
+    record.drop_reference();
+}
+
+FutureKernel::FutureKernel(std::unique_ptr<Engine> engine) noexcept : loop_(std::move(engine)) {}
+
+FutureKernel::~FutureKernel() { shutdown(); }
+
+void FutureKernel::shutdown() {
+    while (!tasks_.empty()) {
+        const std::uint64_t newest = tasks_.rbegin()->first;
+        for (auto at = tasks_.rbegin(); at != tasks_.rend(); ++at)
+            cancel(at->second->record);
+        const Future<bool> ended{loop_};
+        tasks_.at(newest)->ended = ended;
+        loop_.run_until_complete(ended);
+    }
+}
+
+// --- traps ---------------------------------------------------------------------------------
+
+std::optional<trapline::Reply> FutureKernel::answer(Running& task) {
+    TaskRecord& record = task.record;
+    const auto interrupted = [&]() -> std::optional<Reply> {
+        return task.may_take_interrupt() ? std::optional(interrupt_reply(task)) : std::nullopt;
+    };
+    return std::visit(
+        Overloaded{
+            [&](const traps::Yield&) {
+                auto reply = interrupted();
+                if (!reply) {
+                    wait_for(task);
+                    task.waiting->set_result({});
+                }
+                return reply;
+            },
+            [&](const traps::Sleep& trap) {
+                return sleep_until(task, later(loop_.time(), trap.duration));
+            },
+            [&](const traps::SleepUntil& trap) { return sleep_until(task, trap.time); },
+            [&](const traps::Clock&) { return std::optional(Reply::time(loop_.time())); },
+            [&](const traps::Self&) {
+                return std::optional<Reply>{Reply{reinterpret_cast<std::intptr_t>(&record)}};
+            },
+            [&](const traps::Spawn& trap) {
+                if (trap.task->state != TaskState::created)
+                    return std::optional<Reply>{Reply{-EALREADY}};
+                adopt(*trap.task);
+                return std::optional<Reply>{Reply{}};
+            },
+            [&](const traps::Join& trap) { return join(task, *trap.task); },
+            [&](const traps::Cancel& trap) {
+                return std::optional<Reply>{
+                    Reply{trap.task == &record ? -EDEADLK : cancel(*trap.task)}};
+            },
+            [&](const traps::SetTimeout& trap) {
+                const auto* duration = std::get_if<Duration>(&trap.limit);
+                return std::optional(set_timeout(task, duration ? later(loop_.time(), *duration)
+                                                                : std::get<TimePoint>(trap.limit)));
+            },
+            [&](const traps::UnsetTimeout& trap) {
+                unset_timeout(task, trap.previous);
+                return std::optional<Reply>{Reply{}};
+            },
+            [&](const traps::Mask& trap) {
+                return std::optional<Reply>{Reply{std::exchange(task.masked, trap.on)}};
+            },
+            [&](const traps::Park& trap) { return park(task, *trap.queue); },
+            [&](const traps::AwaitThread& trap) { return await_thread(task, *trap.completion); },
+            [&](const traps::ReadWait& trap) {
+                const traps::Poll poll{trap.fd, POLLIN, traps::Side::read};
+                return start_io(task, record.frame.trap.emplace<traps::Io>(poll).request);
+            },
+            [&](const traps::WriteWait& trap) {
+                const traps::Poll poll{trap.fd, POLLOUT, traps::Side::write};
+                return start_io(task, record.frame.trap.emplace<traps::Io>(poll).request);
+            },
+            [&](const traps::IoRelease& trap) { return start_closing(task, trap.fd); },
+            [&](const traps::Io& trap) {
+                const auto* close = std::get_if<traps::Close>(&trap.request);
+                return close ? start_closing(task, close->fd) : start_io(task, trap.request);
+            },
+        },
+        record.frame.trap);
+}
+
+/// From here on the task waits for a future of its own. When that is done, it goes on.
+void FutureKernel::wait_for(Running& task) {
+    task.waiting.emplace(loop_);
+    task.waiting->add_done_callback([this, &task](const Future<Reply>& future) {
+        task.record.frame.reply = future.cancelled() ? interrupt_reply(task) : future.result();
+        task.waiting.reset();
+        step(task);
+    });
+}
+
+std::optional<trapline::Reply> FutureKernel::sleep_until(Running& task, TimePoint when) {
+    if (task.may_take_interrupt())
+        return interrupt_reply(task);
+    wait_for(task);
+    task.alarm = loop_.call_at(when, [this, &task] {
+        if (!task.waiting->done())
+            task.waiting->set_result(Reply::time(loop_.time()));
+    });
+    return std::nullopt;
+}
+
+std::optional<trapline::Reply> FutureKernel::park(Running& task, WaitQueue& queue) {
+    if (task.may_take_interrupt())
+        return interrupt_reply(task);
+    wait_for(task);
+    const Waker waker{
+        [](void* context) noexcept { static_cast<Running*>(context)->waiting->set_result({}); },
+        &task};
+    queue.append(task.node.emplace(waker, &task.record));
+    return std::nullopt;
+}
+
+std::optional<trapline::Reply> FutureKernel::join(Running& task, TaskRecord& joined) {
+    if (joined.state == TaskState::terminated)
+        return Reply{};
+    if (&joined == &task.record)
+        return Reply{-EDEADLK};
+    return park(task, joined.joiners);
+}
+
+std::optional<trapline::Reply> FutureKernel::await_thread(Running& task,
+                                                          ThreadCompletion& completion) {
+    if (completion.completed())
+        return Reply{completion.value()};
+    if (task.may_take_interrupt())
+        return interrupt_reply(task);
+    wait_for(task);
+    loop_.expect_thread(1);
+    const Waker waker{[](void* context) noexcept {
+                          auto& waiter = *static_cast<Running*>(context);
+                          waiter.kernel.loop_.call_soon_threadsafe([&waiter] {
+                              waiter.kernel.loop_.expect_thread(-1);
+                              const auto& trap =
+                                  std::get<traps::AwaitThread>(waiter.record.frame.trap);
+                              waiter.waiting->set_result({trap.completion->value()});
+                          });
+                      },
+                      &task};
+    const auto outcome = completion.await(waker, &task.record);
+    if (outcome != ThreadCompletion::Await::waiting) {
+        loop_.expect_thread(-1);
+        const bool taken = outcome == ThreadCompletion::Await::taken;
+        task.waiting->set_result({taken ? -EBUSY : completion.value()});
+    }
+    return std::nullopt;
+}
+
+// --- I/O -----------------------------------------------------------------------------------
+
+std::optional<trapline::Reply> FutureKernel::start_io(Running& task,
+                                                      const traps::IoRequest& request) {
+    if (task.may_take_interrupt() && traps::interruptible(request))
+        return interrupt_reply(task);
+    std::construct_at(&task.operation)->request = &request;
+    if (const int error = error_of(descriptors_.enter(task.operation)))
+        return Reply{-error};
+    wait_for(task);
+    launch(task);
+    return std::nullopt;
+}
+
+void FutureKernel::launch(Running& task) {
+    task.in_flight = true;
+    loop_.start_io(task.operation)
+        .add_done_callback([this, &task](const Future<Completion>& future) {
+            task.in_flight = false;
+            over(task, future.result());
+        });
+}
+
+/// The operation is over: the task goes on, and whoever waited for its end to close the descriptor.
+void FutureKernel::over(Running& task, const Completion& completion) {
+    std::vector<TaskRecord*> closers;
+    descriptors_.leave(task.operation, [&](Operation& closer) {
+        for (const auto& [id, other] : tasks_) {
+            if (&other->operation == &closer)
+                closers.push_back(&other->record);
+        }
+    });
+    if (completion.ended_by_cancel && task.may_take_interrupt()) {
+        Reply reply = interrupt_reply(task);
+        reply.progress = static_cast<std::uint32_t>(completion.transferred);
+        task.waiting->set_result(reply);
+    } else {
+        task.waiting->set_result({.value = completion.result, .stopped_by = completion.stopped_by});
+    }
+    for (TaskRecord* closer : closers)
+        end_operation(running(*closer).operation);
+}
+
+std::optional<trapline::Reply> FutureKernel::start_closing(Running& task, int fd) {
+    const auto* io = std::get_if<traps::Io>(&task.record.frame.trap);
+    std::construct_at(&task.operation)->request = io ? &io->request : &release;
+    task.operation.task = &task.record; // while the loop does not have it
+    const Descriptors::Admission admission = descriptors_.enter_closing(task.operation, fd);
+    if (const int error = error_of(admission))
+        return Reply{-error};
+    wait_for(task);
+    if (admission == Descriptors::Admission::granted) {
+        end_operation(task.operation);
+    } else {
+        descriptors_.for_each_in_flight(fd, [this](Operation& other) {
+            if (!std::exchange(other.cancel_requested, true))
+                loop_.cancel_io(other);
+        });
+    }
+    return std::nullopt;
+}
+
+/// Nothing is in flight any more on the descriptor that `operation` closes or releases.
+void FutureKernel::end_operation(Operation& operation) {
+    Running& task = running(*operation.task);
+    const auto* io = std::get_if<traps::Io>(&task.record.frame.trap);
+    const int fd = io ? std::get<traps::Close>(io->request).fd
+                      : std::get<traps::IoRelease>(task.record.frame.trap).fd;
+    descriptors_.closed(fd);
+    if (is_release(task.record))
+        return over(task, {});
+    launch(task);
+}
+
+// --- interrupts ----------------------------------------------------------------------------
+
+trapline::Reply FutureKernel::interrupt_reply(Running& task) {
+    Reply reply{.interrupt = std::exchange(task.pending, Interrupt::none)};
+    task.record.interrupt_pending = false;
+    if (reply.interrupt == Interrupt::timed_out)
+        reply.value = task.pending_deadline.time_since_epoch().count();
+    else
+        task.record.interrupted = true;
+    return reply;
+}
+
+/// Cancels the future that the task waits for, if that can be. An operation is asked to end.
+void FutureKernel::interrupt(Running& task) {
+    if (!task.waiting || task.waiting->done() || !task.may_take_interrupt())
+        return;
+    const Trap& trap = task.record.frame.trap;
+    if (std::holds_alternative<traps::Io>(trap) || is_release(task.record)) {
+        if (task.in_flight && traps::interruptible(*task.operation.request) &&
+            !std::exchange(task.operation.cancel_requested, true))
+            loop_.cancel_io(task.operation);
+        return;
+    }
+    if (const auto* thread = std::get_if<traps::AwaitThread>(&trap)) {
+        if (!thread->completion->forget())
+            return;
+        loop_.expect_thread(-1);
+    }
+    task.alarm.cancel();
+    task.node.reset();
+    task.waiting->cancel();
+}
+
+std::int64_t FutureKernel::cancel(TaskRecord& record) {
+    if (record.state == TaskState::terminated)
+        return static_cast<std::int64_t>(traps::Delivery::over);
+    Running& task = running(record);
+    if (!std::exchange(task.cancel_sent, true)) {
+        task.limit.cancel();
+        task.deadline = never;
+        for (TimeLimit* limit = record.frame.limit; limit; limit = limit->outer)
+            limit->disarmed = true;
+        task.pending = Interrupt::cancelled;
+        record.interrupt_pending = true;
+        interrupt(task);
+    }
+    return static_cast<std::int64_t>(task.pending == Interrupt::none ? traps::Delivery::delivered
+                                                                     : traps::Delivery::pending);
+}
+
+trapline::Reply FutureKernel::set_timeout(Running& task, TimePoint deadline) {
+    TimePoint previous = task.deadline;
+    if (task.pending == Interrupt::timed_out)
+        previous = std::min(previous, task.pending_deadline);
+    if (deadline < previous) { // a tie goes to the outer one
+        task.limit.cancel();
+        task.deadline = never;
+        if (deadline <= loop_.time()) {
+            limit_ran_out(task, deadline);
+        } else {
+            task.deadline = deadline;
+            task.limit =
+                loop_.call_at(deadline, [this, &task, deadline] { limit_ran_out(task, deadline); });
+        }
+    }
+    return Reply::time(previous);
+}
+
+void FutureKernel::unset_timeout(Running& task, TimePoint previous) {
+    const TimeLimit* scope = task.record.frame.limit;
+    if (task.pending == Interrupt::timed_out) {
+        // It ran out, but was not delivered: forgotten, unless it was an outer one.
+        const bool own = scope ? scope->sooner && scope->deadline == task.pending_deadline
+                               : task.pending_deadline < previous;
+        if (own) {
+            task.pending = Interrupt::none;
+            task.record.interrupt_pending = false;
+        }
+    }
+    for (const TimeLimit* at = scope; at; at = at->outer) {
+        if (at->ran_out && at->sooner && at->deadline == previous)
+            previous = at->previous;
+    }
+    task.limit.cancel();
+    task.deadline = previous;
+    if (previous != never)
+        task.limit =
+            loop_.call_at(previous, [this, &task, previous] { limit_ran_out(task, previous); });
+}
+
+void FutureKernel::limit_ran_out(Running& task, TimePoint deadline) {
+    task.deadline = never;
+    TimePoint outer = never;
+    bool inside = false; // of the scope that ran out lies the one that waits to be delivered
+    bool pending_seen = false;
+    for (TimeLimit* limit = task.record.frame.limit; limit; limit = limit->outer) {
+        if (!limit->sooner || limit->disarmed)
+            continue;
+        if (limit->deadline == deadline) {
+            limit->ran_out = true;
+            inside = inside || pending_seen;
+        }
+        pending_seen = pending_seen || limit->deadline == task.pending_deadline;
+        if (limit->deadline > deadline)
+            outer = std::min(outer, limit->deadline);
+    }
+    if (outer != never) {
+        task.deadline = outer;
+        task.limit = loop_.call_at(outer, [this, &task, outer] { limit_ran_out(task, outer); });
+    }
+    if (task.pending == Interrupt::cancelled || (task.pending == Interrupt::timed_out && !inside))
+        return;
+    task.pending = Interrupt::timed_out;
+    task.pending_deadline = deadline;
+    task.record.interrupt_pending = true;
+    interrupt(task);
+}
+
+} // namespace future_design

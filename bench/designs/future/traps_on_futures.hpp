@@ -1,0 +1,92 @@
+// A kernel made of futures: each trap becomes a future of the loop in loop.hpp, and its task goes
+// on in the future's callback. Coroutines that were compiled for any other kernel run on it as they
+// are, and see the same: I/O, time limits, cancellation, wake-ups, other threads.
+//
+//     FutureKernel kernel{make_uring_engine({})};
+//     int result = kernel.run(work());
+//
+// It exists to compare designs, and to show that a kernel is a loop around TrapFrame::resume().
+#pragma once
+
+#include <cstdint>
+#include <exception>
+#include <map>
+#include <memory>
+#include <utility>
+
+#include <trapline/kernel/descriptors.hpp>
+#include <trapline/traps/task.hpp>
+
+#include "loop.hpp"
+
+namespace future_design {
+
+class FutureKernel {
+public:
+    explicit FutureKernel(std::unique_ptr<Engine> engine) noexcept;
+    FutureKernel(const FutureKernel&) = delete;
+    FutureKernel& operator=(const FutureKernel&) = delete;
+    /// Shuts down.
+    ~FutureKernel();
+
+    /// Runs until `main` ends; answers its result or throws its exception.
+    template <class T>
+    T run(trapline::Coro<T> main) {
+        const trapline::Task<T> task =
+            trapline::detail::make_task(std::move(main), {.name = "main"});
+        auto& cell = static_cast<trapline::detail::TaskCell<T>&>(*task.record());
+        run_main(cell);
+        if (cell.failure) {
+            cell.failure_seen = true;
+            std::rethrow_exception(cell.failure);
+        }
+        return cell.take_result();
+    }
+
+    /// Cancels all tasks that are left, newest first, and waits until they have ended.
+    void shutdown();
+
+    Loop& loop() noexcept { return loop_; }
+    std::uint64_t traps() const noexcept { return traps_; }
+
+private:
+    struct Running;
+    using Reply = trapline::Reply;
+
+    void run_main(trapline::TaskRecord& main);
+    void adopt(trapline::TaskRecord& record);
+    void step(Running& task);
+    void terminate(Running& task) noexcept;
+
+    /// Starts what the task's trap asks. Answers the reply if that is there at once.
+    std::optional<Reply> answer(Running& task);
+    void wait_for(Running& task);
+    void woken(Running& task);
+    std::optional<Reply> sleep_until(Running& task, TimePoint when);
+    std::optional<Reply> park(Running& task, trapline::WaitQueue& queue);
+    std::optional<Reply> join(Running& task, trapline::TaskRecord& joined);
+    std::optional<Reply> await_thread(Running& task, trapline::ThreadCompletion& completion);
+
+    std::optional<Reply> start_io(Running& task, const trapline::traps::IoRequest& request);
+    std::optional<Reply> start_closing(Running& task, int fd);
+    void launch(Running& task);
+    void over(Running& task, const Completion& completion);
+    void end_operation(Operation& operation);
+
+    std::int64_t cancel(trapline::TaskRecord& record);
+    void interrupt(Running& task);
+    Reply interrupt_reply(Running& task);
+    Reply set_timeout(Running& task, TimePoint deadline);
+    void unset_timeout(Running& task, TimePoint previous);
+    void limit_ran_out(Running& task, TimePoint deadline);
+
+    static Running& running(trapline::TaskRecord& record) noexcept;
+
+    Loop loop_;
+    trapline::Descriptors descriptors_;
+    std::map<std::uint64_t, std::unique_ptr<Running>> tasks_; ///< by number
+    std::uint64_t last_id_ = 0;
+    std::uint64_t traps_ = 0;
+};
+
+} // namespace future_design
