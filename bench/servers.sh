@@ -1,11 +1,11 @@
 #!/bin/sh
-# Compares echo servers: ours on both engines, raw io_uring and raw epoll over TCP, ours with OpenSSL
-# on raw epoll over TLS, ours with recvmmsg over UDP, and ours with raw io_uring over socket pairs
-# within one process; proxies: ours and socat; and ways to send: with and without zero-copy, and
-# files. Prints tables, and writes build/servers.json.
+# Compares echo servers: ours on both engines, raw io_uring and raw epoll over TCP, ours in its own
+# loop and inside others, ours with OpenSSL on raw epoll over TLS, ours with recvmmsg over UDP, and
+# ours with raw io_uring over socket pairs within one process; proxies: ours and socat; and ways to
+# send: with and without zero-copy, and files. Prints tables, and writes build/servers.json.
 #
 #     sh bench/servers.sh                 all of it, about eight minutes
-#     sh bench/servers.sh tcp|tls|udp|proxy|zero-copy|sendfile|unix|memory
+#     sh bench/servers.sh tcp|inside|tls|udp|proxy|zero-copy|sendfile|unix|memory
 #                         [--rounds 9] [--seconds 1] [--build build]
 #
 # Processor time a request or a byte is the figure to look at: rates depend on what else the machine
@@ -33,6 +33,9 @@ for name in echo raw_uring raw_epoll load udp_echo raw_udp load_udp load_stream 
 done
 if ninja -C "$build" -t query examples/proxy >/dev/null 2>&1; then
     programs="$programs examples/proxy"
+fi
+if ninja -C "$build" -t query bench/server_echo_asio >/dev/null 2>&1; then
+    programs="$programs bench/server_echo_asio"
 fi
 if ninja -C "$build" -t query bench/server_raw_tls_epoll >/dev/null 2>&1; then
     programs="$programs bench/server_tls_echo bench/server_raw_tls_epoll"

@@ -3,6 +3,7 @@
 // cannot have is an error in its reply.
 #include "kernel.hpp"
 
+#include <algorithm>
 #include <cerrno>
 #include <memory>
 
@@ -41,11 +42,14 @@ void Kernel::terminate(TaskRecord& task) noexcept {
     retire(task);
 }
 
-/// Destroys a task that is parked for good. Its destructors run, its joiners see it cancelled.
+/// Destroys a task that is parked, or asleep, for good. Its destructors run, its joiners see it
+/// cancelled.
 void Kernel::abandon(TaskRecord& task) noexcept {
     timers_.drop(control(task).limit);
     if (is_parked(task))
         control(task).node.unlink();
+    else if (is_asleep(task))
+        timers_.drop(control(task).sleep);
     task.abandon();
     task.failure = std::make_exception_ptr(TaskCancelled{});
     task.cancelled = task.interrupted = true;
@@ -54,7 +58,10 @@ void Kernel::abandon(TaskRecord& task) noexcept {
 
 void Kernel::wake_parked(void* context) noexcept {
     auto& task = *static_cast<TaskRecord*>(context);
-    control(task).kernel->make_ready(task, Reply{});
+    Kernel& kernel = *control(task).kernel;
+    kernel.make_ready(task, Reply{});
+    if (kernel.host_waits_) [[unlikely]]
+        kernel.tell_host();
 }
 
 // --- the turn of the loop ------------------------------------------------------------------
@@ -90,17 +97,39 @@ inline bool Kernel::turn() {
     return true;
 }
 
-inline bool Kernel::stuck() const noexcept {
-    return ready_.empty() && awaited_ == 0 && timers_.size() == (patience_.set() ? 1 : 0);
+bool Kernel::stuck() noexcept {
+    if (!ready_.empty() || awaited_ != 0)
+        return false;
+    if (timers_.size() == (patience_.set() ? 1 : 0))
+        return true;
+    if (!virtual_time_) [[likely]]
+        return false;
+    // Time never jumps to its end: who sleeps until then sleeps for ever.
+    const TimePoint patience = patience_.set() ? patience_.time() : never;
+    timers_.drop(patience_);
+    const bool for_ever = timers_.next() == never;
+    if (patience != never)
+        timers_.set(patience_, patience);
+    return for_ever;
+}
+
+/// Answers whether there were any.
+inline bool Kernel::take_completions(TimePoint deadline) {
+    OperationList completed;
+    engine_->wait(deadline, completed);
+    const bool any = !completed.empty();
+    while (Operation* operation = completed.pop())
+        complete(*operation);
+    return any;
 }
 
 void Kernel::serve_world(bool may_wait) {
-    if (may_wait || awaited_ != 0) {
-        OperationList completed;
-        engine_->wait(may_wait ? timers_.next() : TimePoint::min(), completed);
-        while (Operation* operation = completed.pop())
-            complete(*operation);
-    }
+    if (may_wait || awaited_ != 0)
+        take_completions(may_wait ? timers_.next() : TimePoint::min());
+    serve_threads_and_timers();
+}
+
+inline void Kernel::serve_threads_and_timers() {
     if (inbox_.load(std::memory_order_relaxed)) [[unlikely]]
         empty_inbox();
     if (!timers_.empty()) {
@@ -127,6 +156,26 @@ inline void Kernel::run_ready() {
             return;
         task = next;
     }
+}
+
+/// A turn for a host. Handing over what it has started is a look at the world as well: where that
+/// finds something over at once, as most sends are, another turn is cheaper than the host's loop.
+bool Kernel::turn_for_host(Duration max_wait) {
+    constexpr int turns_max = 8;
+    const bool may_wait = max_wait > Duration{} && ready_.empty() && !stuck();
+    TimePoint deadline = TimePoint::min();
+    if (may_wait)
+        deadline = std::min(timers_.next(), later(read_clock(), max_wait));
+    for (int turn = 0; turn < turns_max; ++turn) {
+        // Also with nothing in flight: a thread's interrupt() keeps the descriptor readable.
+        const bool came = take_completions(deadline);
+        serve_threads_and_timers();
+        if (ready_.empty() || (turn > 0 && !came))
+            break;
+        observer_ || shuffler_ ? run_ready<true>() : run_ready<false>();
+        deadline = TimePoint::min();
+    }
+    return !stuck();
 }
 
 template <bool observed>
@@ -284,6 +333,7 @@ Kernel::Answer Kernel::await_thread(TaskRecord& task, ThreadCompletion& completi
     // Blocked before the other thread can see it: it may complete at any moment from here.
     task.state = TaskState::blocked;
     ++awaited_;
+    ++engine_->threads_awaited;
     const auto outcome = completion.await({&Kernel::wake_from_thread, &task}, &task);
     // Whoever is interrupted on arrival waits first and then gives up: so the thread can see it.
     const bool interrupted = outcome == ThreadCompletion::Await::waiting &&
@@ -291,6 +341,7 @@ Kernel::Answer Kernel::await_thread(TaskRecord& task, ThreadCompletion& completi
     if (outcome == ThreadCompletion::Await::waiting && !interrupted)
         return Answer::later;
     --awaited_;
+    --engine_->threads_awaited;
     task.state = TaskState::ready;
     if (interrupted) [[unlikely]]
         return reply_pending(task);

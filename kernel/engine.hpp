@@ -154,10 +154,26 @@ public:
     /// Makes wait() return. Any thread, any time.
     virtual void interrupt() noexcept = 0;
 
+    /// For a kernel inside another loop: a descriptor that is readable as long as wait() would not
+    /// wait, kept so from rest_until() on. The engine's. Throws std::system_error when it cannot be
+    /// had, or (operation_not_supported) when the engine never has one: then this is the default.
+    virtual int pollable_fd();
+
+    /// The kernel goes back to the loop around it. Carries out what was started, and makes the
+    /// descriptor, if it was asked for, readable when `deadline` has come: at once if that is
+    /// TimePoint::min(). Holds until the next wait() or rest_until(). Never waits.
+    virtual void rest_until(TimePoint /*deadline*/) noexcept {}
+
+    /// Whether the clock jumps to the deadline where another engine would wait for it.
+    virtual bool virtual_time() const noexcept { return false; }
+
     /// What it is and what it found, in a line.
     virtual std::string describe() const = 0;
 
     const Counters& counters() const noexcept { return counters_; }
+
+    /// Tasks that other threads are going to wake. The kernel counts, for engines whose time jumps.
+    std::uint64_t threads_awaited = 0;
 
 protected:
     Counters counters_;

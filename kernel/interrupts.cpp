@@ -42,6 +42,7 @@ void Kernel::interrupt_if_blocked(TaskRecord& task) noexcept {
         if (!thread->completion->forget())
             return; // completed this moment: the value is on its way
         --awaited_;
+        --engine_->threads_awaited;
     } else {
         if (traps::interruptible(*own.operation.request) &&
             !std::exchange(own.operation.cancel_requested, true))

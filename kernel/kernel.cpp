@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "engines/epoll.hpp"
+#include "engines/simulation.hpp"
 #include "engines/uring.hpp"
 #include "stop_signals.hpp"
 
@@ -47,6 +48,7 @@ struct NamedEngine {
 constexpr NamedEngine engines[] = {
     {"uring", [](const KernelOptions& options) { return make_uring_engine(options.uring); }},
     {"epoll", [](const KernelOptions& options) { return make_epoll_engine(options.epoll); }},
+    {"simulation", [](const KernelOptions&) { return make_simulation_engine(); }},
 };
 
 std::string engine_names() {
@@ -108,6 +110,7 @@ Kernel::Kernel(KernelOptions options)
     : engine_(make_engine(options)),
       observer_(options.observer),
       shutdown_patience_(options.shutdown_patience),
+      virtual_time_(engine_->virtual_time()),
       log_(std::move(options.log)) {
     if (options.shuffle_seed)
         shuffler_ = std::make_unique<std::mt19937_64>(*options.shuffle_seed);
@@ -134,24 +137,54 @@ Kernel::Counters Kernel::counters() const noexcept {
     return {traps_, turns_, tasks_.last_id(), engine_->counters()};
 }
 
+/// As long as one is there, the host is in here and waits for nothing.
+class Kernel::HostBusy {
+public:
+    explicit HostBusy(Kernel& kernel) noexcept : kernel_(kernel) { kernel.host_waits_ = false; }
+    HostBusy(const HostBusy&) = delete;
+    HostBusy& operator=(const HostBusy&) = delete;
+    ~HostBusy() {
+        if (kernel_.pollable_)
+            kernel_.rest();
+    }
+
+private:
+    Kernel& kernel_;
+};
+
 // --- running -------------------------------------------------------------------------------
 
-void Kernel::check_may_run() const {
+void Kernel::check_thread() const {
     if (shut_down_)
         throw std::logic_error("the kernel was shut down");
-    if (running_in == getpid())
-        throw std::logic_error("run() within a running kernel: await or spawn instead");
     if (thread_ != std::this_thread::get_id())
         throw std::logic_error("a kernel runs on the thread that made it");
+}
+
+void Kernel::check_may_run() const {
+    if (!shut_down_ && running_in == getpid())
+        throw std::logic_error("run() within a running kernel: await or spawn instead");
+    check_thread();
 }
 
 void Kernel::run_main(TaskRecord& main) {
     check_may_run();
     const Running running;
+    const HostBusy busy{*this};
     SignalScope signals{*this};
     adopt(main);
     signals.cancel(main);
     run_until_ended(main);
+}
+
+bool Kernel::run_once(Duration max_wait) {
+    check_may_run();
+    const Running running;
+    const HostBusy busy{*this};
+    const bool left = turn_for_host(max_wait);
+    if (!pollable_)
+        engine_->rest_until(never); // what was started is under way
+    return left;
 }
 
 void Kernel::shuffle_ready() {
@@ -209,6 +242,7 @@ void Kernel::empty_inbox() noexcept {
         TaskRecord& task = *in_order;
         in_order = control(task).next;
         --awaited_;
+        --engine_->threads_awaited;
         make_ready(task, {std::get<traps::AwaitThread>(task.frame.trap).completion->value()});
     }
 }
@@ -230,7 +264,9 @@ void Kernel::interrupt_the_rest(bool once_more) noexcept {
         send_cancel(*task);
     }
     timers_.drop(patience_);
-    timers_.set(patience_, later(read_clock(), shutdown_patience_));
+    // In virtual time a patience of nothing would run out within the same look at the timers.
+    const Duration patience = std::max(shutdown_patience_, Duration{1});
+    timers_.set(patience_, later(read_clock(), patience));
 }
 
 void Kernel::shutdown() {
@@ -240,6 +276,7 @@ void Kernel::shutdown() {
         return;
     check_may_run();
     const Running running;
+    const HostBusy busy{*this};
     std::uint64_t cancelled_up_to = 0;
     while (!tasks_.empty()) {
         if (tasks_.last_id() != cancelled_up_to) { // also what cleanup spawns

@@ -80,6 +80,53 @@ public:
         return run(detail::call_and_keep<std::decay_t<F>>(std::forward<F>(function)));
     }
 
+    // For a kernel that lives inside another loop, the host; see kernel/README.md. All of it
+    // belongs to the kernel's thread, and throws std::logic_error on others and after shutdown().
+
+    /// Runs `body` as a task of this kernel: from the next turn on, whoever runs that. From plain
+    /// code, where co_await spawn() cannot be, and from within tasks.
+    template <class T>
+    Task<T> spawn(Coro<T> body, const SpawnOptions& options = {}) {
+        Task<T> task = detail::make_task(std::move(body), options);
+        adopt_from_outside(*task.record());
+        return task;
+    }
+
+    /// The same with a callable that returns a coroutine; both live as long as the task runs.
+    template <class F, class... Args>
+        requires detail::CoroFunction<std::decay_t<F>, std::decay_t<Args>...>
+    auto spawn(F&& function, Args&&... args) {
+        return spawn(detail::call_and_keep<std::decay_t<F>, std::decay_t<Args>...>(
+            std::forward<F>(function), std::forward<Args>(args)...));
+    }
+    template <class F>
+        requires detail::CoroFunction<std::decay_t<F>>
+    auto spawn(F&& function, const SpawnOptions& options) {
+        return spawn(detail::call_and_keep<std::decay_t<F>>(std::forward<F>(function)), options);
+    }
+
+    /// Interrupts a task as Task::cancel() does, but cannot wait for its end: it sees that in a
+    /// turn to come. Answers false if it has ended already. Harmless twice. A task of another
+    /// kernel: std::system_error.
+    bool cancel(const Task<void>& task);
+
+    /// Runs a turn: looks at I/O, timers and threads, and if nobody is ready waits for them, at
+    /// most `max_wait`; then runs those who are ready. What they start is under way when it
+    /// returns, and what of that is over at once has its turn as well, a few times. Answers whether
+    /// anything is left to come: false when no task is left, or (task_count() tells) all wait for
+    /// what only the host can do, such as event.set(), which is no Deadlock here. What tasks throw
+    /// stays theirs. Refused within a running kernel, as run() is. In virtual time the clock goes
+    /// on by `max_wait` at most, and stands still without.
+    bool run_once(Duration max_wait = {});
+
+    /// A descriptor that is readable whenever run_once() has something to do: the host waits for it
+    /// beside its own, and calls run_once() then. It may be readable for nothing, once. Ready tasks
+    /// count, woken by the host's own code or spawned, too. The kernel's: not to be read or closed,
+    /// and to be taken out of the host's loop before the kernel goes. Throws std::system_error: no
+    /// descriptors left; operation_not_supported, the engine has none; device_or_resource_busy, a
+    /// ring that defers its work has some in flight already, so ask before the first I/O.
+    int pollable_fd();
+
     /// Cancels all tasks that are left, newest first, and waits until they have ended. One that
     /// can never go on is destroyed where it stands. Harmless twice.
     void shutdown();
@@ -101,6 +148,13 @@ private:
     // Running (kernel.cpp).
     void run_main(TaskRecord& main);
     void check_may_run() const;
+
+    // Inside another loop (inside.cpp).
+    class HostBusy;
+    void adopt_from_outside(TaskRecord& task);
+    void rest() noexcept;
+    void tell_host() noexcept;
+    void check_thread() const;
 
     // Signals that cancel main (stop_signals.cpp).
     class SignalScope {
@@ -127,9 +181,12 @@ private:
     bool turn_once();
     template <bool observed>
     [[gnu::always_inline]] bool turn();
-    bool stuck() const noexcept;
+    bool stuck() noexcept;
     void interrupt_the_rest(bool once_more) noexcept;
     void serve_world(bool may_wait);
+    bool take_completions(TimePoint deadline);
+    void serve_threads_and_timers();
+    bool turn_for_host(Duration max_wait);
     template <bool observed>
     [[gnu::always_inline]] void run_ready();
     template <bool observed>
@@ -212,6 +269,9 @@ private:
     Duration shutdown_patience_;
     TaskTimer patience_; ///< set while shutdown() waits
     bool shut_down_ = false;
+    bool virtual_time_;
+    bool pollable_ = false;   ///< a host has asked for the descriptor
+    bool host_waits_ = false; ///< for it, and nobody is ready
 
     std::unique_ptr<StopSignals> stop_;  ///< null without KernelOptions::cancel_on
     TaskRecord* main_to_stop_ = nullptr; ///< while a signal may cancel it

@@ -116,6 +116,13 @@ install_missing() {
     tests* | *tls* | *http)
         pkg-config --exists 'openssl >= 3.0' 2>/dev/null || missing="$missing libssl-dev" ;;
     esac
+    case $* in
+    tests* | *asio_loop) [ -e /usr/include/asio.hpp ] || missing="$missing libasio-dev" ;;
+    esac
+    case $* in
+    tests* | *glib_loop)
+        pkg-config --exists gio-unix-2.0 2>/dev/null || missing="$missing libglib2.0-dev" ;;
+    esac
     case "$1 ${2:-}" in
     tests* | *examples/http)
         # The web server's parser: a library on Debian 13, C sources in a package of Debian 12.

@@ -11,15 +11,11 @@
 
 #include <trapline/trapline.hpp>
 
-#include "virtual_engine.hpp"
-
 using namespace trapline;
 
 namespace {
 
-KernelOptions nothing_but_tasks() {
-    return {.make_engine = [] { return std::make_unique<bench::VirtualEngine>(); }};
-}
+KernelOptions nothing_but_tasks() { return {.engine = "simulation"}; }
 
 template <class Main>
 void run_rounds(benchmark::State& state, std::int64_t items, Main main) {

@@ -4,17 +4,13 @@
 
 #include <trapline/trapline.hpp>
 
-#include "virtual_engine.hpp"
-
 using namespace trapline;
 
 namespace {
 
 constexpr int rounds_a_run = 1'000'000;
 
-KernelOptions without_world() {
-    return {.make_engine = [] { return std::make_unique<bench::VirtualEngine>(); }};
-}
+KernelOptions without_world() { return {.engine = "simulation"}; }
 
 /// Counts in memory what is taken, and sees each time whether it is there: nobody can do less.
 Coro<void> floor_rounds() {

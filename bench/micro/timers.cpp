@@ -7,7 +7,6 @@
 #include <trapline/trapline.hpp>
 
 #include "floor.hpp"
-#include "virtual_engine.hpp"
 
 using namespace trapline;
 using namespace std::chrono_literals;
@@ -33,7 +32,7 @@ Coro<void> bedroom(const std::vector<std::int64_t>& beds) {
 }
 
 void sleepers(benchmark::State& state) {
-    Kernel kernel{{.make_engine = [] { return std::make_unique<bench::VirtualEngine>(); }}};
+    Kernel kernel{{.engine = "simulation"}};
     const auto beds = durations(state.range(0));
     for (auto _ : state)
         kernel.run(bedroom(beds));
@@ -61,6 +60,36 @@ void sleepers_floor(benchmark::State& state) {
 
 BENCHMARK(sleepers)->Arg(100'000)->Arg(1'000'000)->Unit(benchmark::kMillisecond);
 BENCHMARK(sleepers_floor)->Arg(100'000)->Arg(1'000'000)->Unit(benchmark::kMillisecond);
+
+// --- virtual time ----------------------------------------------------------------------------
+
+constexpr int sleeps_a_run = 100'000;
+
+Coro<void> sleeps_on(int count, std::uint64_t dice) {
+    for (; count > 0; --count) {
+        dice = dice * 6364136223846793005u + 1442695040888963407u; // up to a second
+        co_await sleep(Duration{static_cast<std::int64_t>(dice >> 34)});
+    }
+}
+
+/// So many tasks that do nothing but sleep, each as often as makes a hundred thousand in all.
+void virtual_sleeps(benchmark::State& state) {
+    Kernel kernel{{.engine = "simulation"}};
+    const auto tasks = static_cast<int>(state.range(0));
+    for (auto _ : state) {
+        kernel.run([tasks]() -> Coro<void> {
+            std::vector<Task<>> all;
+            for (int i = 0; i < tasks; ++i)
+                all.push_back(
+                    co_await spawn(sleeps_on(sleeps_a_run / tasks, static_cast<std::uint64_t>(i))));
+            for (const Task<>& task : all)
+                co_await task.join();
+        });
+    }
+    state.SetItemsProcessed(state.iterations() * sleeps_a_run);
+}
+
+BENCHMARK(virtual_sleeps)->Arg(1)->Arg(10)->Arg(100)->Arg(1000)->Arg(10'000);
 
 // --- the queues alone ----------------------------------------------------------------------
 

@@ -1,17 +1,28 @@
 // The echo server of examples/echo.cpp as the comparison runs it: until SIGTERM or SIGINT, and
 // without a word about its clients.
 //
-//     server_echo 127.0.0.1:25000 [--receive] [--epoll] [--counters]
+//     server_echo 127.0.0.1:25000 [--receive] [--epoll] [--inside] [--counters]
 //
-// With --receive it takes what comes in lent buffers. With --epoll it runs on that engine.
+// With --receive it takes what comes in lent buffers. With --epoll it runs on that engine. With
+// --inside its kernel lives in another loop: one around epoll that does nothing else, or Asio's
+// (server_echo_asio).
 #include <algorithm>
 #include <array>
+#include <cerrno>
 #include <cstdio>
 #include <exception>
 #include <string_view>
+#include <system_error>
+#include <utility>
 #include <vector>
 
 #include <trapline/trapline.hpp>
+
+#ifdef ASIO_STANDALONE
+#include <asio.hpp>
+#else
+#include <sys/epoll.h>
+#endif
 
 using namespace trapline;
 
@@ -46,6 +57,45 @@ Coro<void> server(SocketAddress at, bool lent) {
     co_await serving.cancel();
 }
 
+#ifdef ASIO_STANDALONE
+
+void turn_when_readable(asio::posix::stream_descriptor& descriptor, Kernel& kernel,
+                        const Task<>& main) {
+    descriptor.async_wait(asio::posix::descriptor_base::wait_read, [&](asio::error_code) {
+        kernel.run_once();
+        if (!main.terminated())
+            turn_when_readable(descriptor, kernel, main);
+    });
+}
+
+void run_inside(Kernel& kernel, Coro<void> main) {
+    const Task<> task = kernel.spawn(std::move(main));
+    asio::io_context loop{1};
+    asio::posix::stream_descriptor descriptor{loop, kernel.pollable_fd()};
+    turn_when_readable(descriptor, kernel, task);
+    loop.run();
+    descriptor.release();
+    task.result();
+}
+
+#else
+
+void run_inside(Kernel& kernel, Coro<void> main) {
+    const Task<> task = kernel.spawn(std::move(main));
+    const Descriptor loop{epoll_create1(EPOLL_CLOEXEC)};
+    epoll_event event{};
+    event.events = EPOLLIN;
+    if (epoll_ctl(loop.get(), EPOLL_CTL_ADD, kernel.pollable_fd(), &event) != 0)
+        throw std::system_error(errno, std::system_category(), "epoll_ctl");
+    while (!task.terminated()) {
+        if (epoll_wait(loop.get(), &event, 1, -1) == 1)
+            kernel.run_once();
+    }
+    task.result();
+}
+
+#endif
+
 void print(const Kernel::Counters& counters) {
     std::printf("traps %llu, turns %llu, tasks %llu, operations %llu, system calls %llu\n",
                 static_cast<unsigned long long>(counters.traps),
@@ -65,7 +115,11 @@ int main(int argc, char** argv) {
         };
         Kernel kernel{{.engine = has("--epoll") ? "epoll" : ""}};
         const char* at = argc > 1 ? argv[1] : "127.0.0.1:25000";
-        kernel.run(server(SocketAddress::parse(at), has("--receive")));
+        Coro<void> main = server(SocketAddress::parse(at), has("--receive"));
+        if (has("--inside"))
+            run_inside(kernel, std::move(main));
+        else
+            kernel.run(std::move(main));
         if (has("--counters"))
             print(kernel.counters());
     } catch (const std::exception& failure) {

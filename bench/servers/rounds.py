@@ -19,7 +19,7 @@ import subprocess
 import sys
 
 SERVER_CORE, LOAD_CORE = 0, 1
-PARTS = ["tcp", "tls", "udp", "proxy", "zero-copy", "sendfile", "unix", "memory"]
+PARTS = ["tcp", "inside", "tls", "udp", "proxy", "zero-copy", "sendfile", "unix", "memory"]
 TRIES = 4  # of a round that was disturbed
 REPEATED_MAX = 40  # in all: on a machine that is always busy, repeating does not help
 STOLEN_MAX, WAITED_MAX = 2.0, 4.0  # per cent
@@ -31,6 +31,11 @@ SERVERS = {
     "raw io_uring, single": ["server_raw_uring", "--single"],
     "ours, epoll": ["server_echo", "--epoll"],
     "raw epoll": ["server_raw_epoll"],
+}
+INSIDE = {  # another loop
+    "ours": ["server_echo"],
+    "ours, inside epoll": ["server_echo", "--inside"],
+    "ours, inside Asio": ["server_echo_asio", "--inside"],
 }
 TLS_SERVERS = {
     "ours": ["server_tls_echo"],
@@ -193,6 +198,20 @@ def tcp(arguments, counts):
             "receive_to_raw_uring": ratios(results, "ours, receive()", raw),
             "ours_to_raw_epoll": ratios(results, "ours", "raw epoll"),
             "epoll_to_raw_epoll": ratios(results, "ours, epoll", "raw epoll"),
+        }
+    return outcome
+
+
+def inside(arguments, counts):
+    servers = {name: command for name, command in INSIDE.items()
+               if os.path.exists(f"{arguments.build}/bench/{command[0]}")}
+    outcome = {}
+    for connections in [1, *arguments.connections]:
+        results = measured_rounds(servers, connections, arguments, counts)
+        outcome[str(connections)] = {
+            "servers": results,
+            "inside_to_own": {name: ratios(results, name, "ours")
+                              for name in servers if name != "ours"},
         }
     return outcome
 
@@ -368,6 +387,13 @@ def print_tcp(outcome):
               "; at most 1.05 is wanted")
 
 
+def print_inside(outcome):
+    for connections, of in outcome.items():
+        print_servers("TCP, kernels in other loops", connections, of["servers"])
+        for name, ratio in of["inside_to_own"].items():
+            print(f"{name} / in its own: {percent(ratio)}; at most 1.3 is wanted")
+
+
 def print_tls(outcome):
     for connections, of in outcome.items():
         print_servers("TLS", connections, of["servers"])
@@ -462,6 +488,7 @@ def main():
     counts = {"repeated": 0, "disturbed": 0}
     print(", ".join(f"{name} {value}" for name, value in report["conditions"].items()))
     for name, run, show in (("tcp", lambda: tcp(arguments, counts), print_tcp),
+                            ("inside", lambda: inside(arguments, counts), print_inside),
                             ("tls", lambda: tls(arguments, counts), print_tls),
                             ("udp", lambda: udp(arguments, counts), print_udp),
                             ("proxy", lambda: proxy(arguments, counts), print_proxy),

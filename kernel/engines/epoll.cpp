@@ -326,14 +326,14 @@ bool EpollEngine::attempt_other(Operation& operation, bool ready) noexcept {
 
 /// What a result means; see requests.hpp.
 inline bool EpollEngine::settle(Operation& operation, std::int64_t result) noexcept {
-    const Verdict verdict = judge(operation, static_cast<int>(result));
-    if (verdict == Verdict::over) [[likely]]
+    const Judgement verdict = judge(operation, static_cast<int>(result));
+    if (verdict == Judgement::over) [[likely]]
         return true;
     switch (verdict) {
-    case Verdict::over: break;
-    case Verdict::wait_ready:
-    case Verdict::again:
-        if (result > 0 || verdict == Verdict::wait_ready) { // the rest of a whole transfer
+    case Judgement::over: break;
+    case Judgement::wait_ready:
+    case Judgement::again:
+        if (result > 0 || verdict == Judgement::wait_ready) { // the rest of a whole transfer
             const traps::DescriptorUse use = waited_for(operation);
             const Phase phase = use.side == traps::Side::read ? reading : writing;
             const bool emptied = phase == reading && emptied_by(operation, use.fd);
@@ -342,12 +342,12 @@ inline bool EpollEngine::settle(Operation& operation, std::int64_t result) noexc
         operation.phase = again;
         again_.push(operation);
         return false;
-    case Verdict::wait_buffers:
+    case Judgement::wait_buffers:
         operation.phase = starved;
         starved_.push(operation);
         return false;
-    case Verdict::wait_descriptors: ++counters_.accept_pauses; [[fallthrough]];
-    case Verdict::wait_a_moment: return pause(operation);
+    case Judgement::wait_descriptors: ++counters_.accept_pauses; [[fallthrough]];
+    case Judgement::wait_a_moment: return pause(operation);
     }
     return true;
 }

@@ -105,33 +105,33 @@ bool detail::done_at_once(Operation& operation) noexcept {
         *operation.request);
 }
 
-Verdict detail::judge(Operation& operation, int result) noexcept {
+Judgement detail::judge(Operation& operation, int result) noexcept {
     const traps::IoRequest& request = *operation.request;
     if (result >= 0) [[likely]] {
         const std::size_t wanted = whole_size(request);
         if (wanted == 0) {
             finish(operation, result);
-            return Verdict::over;
+            return Judgement::over;
         }
         operation.transferred += static_cast<std::size_t>(result);
         operation.retries = 0;
         const bool end_of_stream = result == 0;
         if (operation.transferred == wanted || end_of_stream) {
             operation.result = static_cast<std::int64_t>(operation.transferred);
-            return Verdict::over;
+            return Judgement::over;
         }
         if (!operation.cancel_requested)
-            return Verdict::again;
+            return Judgement::again;
         finish(operation, -ECANCELED);
-        return Verdict::over;
+        return Judgement::over;
     }
 
     // What would be tried once more ends here when it was cancelled meanwhile.
-    const auto unless_cancelled = [&](Verdict verdict) {
+    const auto unless_cancelled = [&](Judgement verdict) {
         if (!operation.cancel_requested)
             return verdict;
         finish(operation, -ECANCELED);
-        return Verdict::over;
+        return Judgement::over;
     };
     const bool accepts = std::holds_alternative<traps::Accept>(request);
     const bool may_wait = waited_for(operation).side != traps::Side::none;
@@ -147,18 +147,19 @@ Verdict detail::judge(Operation& operation, int result) noexcept {
             if (error == EINTR || !may_wait)
                 break;
             operation.retries = 0; // somebody else is always faster
-            return unless_cancelled(Verdict::wait_a_moment);
+            return unless_cancelled(Judgement::wait_a_moment);
         }
-        return unless_cancelled(error == EAGAIN && may_wait ? Verdict::wait_ready : Verdict::again);
+        return unless_cancelled(error == EAGAIN && may_wait ? Judgement::wait_ready
+                                                            : Judgement::again);
     case ENOBUFS:
         if (std::holds_alternative<traps::Receive>(request))
-            return unless_cancelled(Verdict::wait_buffers);
+            return unless_cancelled(Judgement::wait_buffers);
         [[fallthrough]];
     case EMFILE:
     case ENFILE:
     case ENOMEM:
         if (accepts)
-            return unless_cancelled(Verdict::wait_descriptors);
+            return unless_cancelled(Judgement::wait_descriptors);
         break;
     case ECONNABORTED: // accept(2), "Error handling": these come from a connection that died in
     case EPROTO:       // the queue, and the next one may be well
@@ -169,13 +170,13 @@ Verdict detail::judge(Operation& operation, int result) noexcept {
     case EHOSTUNREACH:
     case ENETUNREACH:
         if (accepts)
-            return unless_cancelled(Verdict::again);
+            return unless_cancelled(Judgement::again);
         break;
     default: // ECANCELED, the peer's doing, or the user's own mistake: his to see
         break;
     }
     finish(operation, -error);
-    return Verdict::over;
+    return Judgement::over;
 }
 
 } // namespace trapline

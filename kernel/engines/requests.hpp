@@ -14,7 +14,7 @@
 namespace trapline {
 
 /// What the result of a try means.
-enum class Verdict : std::uint8_t {
+enum class Judgement : std::uint8_t {
     over,             ///< the result is the operation's
     again,            ///< try the rest once more
     wait_ready,       ///< wait until the descriptor is ready, then again
@@ -52,7 +52,7 @@ std::int64_t splice_now(const traps::Splice& request, unsigned more_flags) noexc
 // compiler to see; what is said of all others is in requests.cpp.
 namespace detail {
 bool done_at_once(Operation& operation) noexcept;
-Verdict judge(Operation& operation, int result) noexcept;
+Judgement judge(Operation& operation, int result) noexcept;
 } // namespace detail
 
 /// Operations that never block are done by their system call, on the spot. Answers whether
@@ -67,7 +67,7 @@ inline bool done_at_once(Operation& operation) noexcept {
 }
 
 /// Judges `result`, a count or -errno, and notes in the operation what came of it.
-inline Verdict judge(Operation& operation, int result) noexcept {
+inline Judgement judge(Operation& operation, int result) noexcept {
     // All that was asked, at the first try.
     const auto ends = [&](const auto& r) {
         return result >= 0 && operation.transferred == 0 &&
@@ -84,7 +84,7 @@ inline Verdict judge(Operation& operation, int result) noexcept {
     if (!over) [[unlikely]]
         return detail::judge(operation, result);
     operation.result = result;
-    return Verdict::over;
+    return Judgement::over;
 }
 
 } // namespace trapline

@@ -22,8 +22,11 @@
 
 #include "buffers.hpp"
 #include "fork_guard.hpp"
+#include "pollable.hpp"
 #include "uring_ops.hpp"
 #include "uring_probe.hpp"
+#include "uring_queue.hpp"
+#include "uring_slots.hpp"
 
 namespace trapline {
 
@@ -48,6 +51,8 @@ public:
     void cancel(Operation& operation) noexcept override;
     void wait(TimePoint deadline, OperationList& completed) noexcept override;
     void interrupt() noexcept override;
+    int pollable_fd() override;
+    void rest_until(TimePoint deadline) noexcept override;
     std::string describe() const override { return describe_ring(ring_, features_); }
 
 private:
@@ -62,23 +67,11 @@ private:
         starved,        ///< waits in starved_ for a buffer to come back
     };
 
-    struct Slot {
-        Operation* operation = nullptr;
-        std::uint32_t generation = 0;
-        std::uint32_t next_free = 0;
-    };
-
-    // user_data: generation in the upper half, slot in the lower; a cancel has those of its
-    // operation, and a bit set beside. The last slots are no operations'.
+    // user_data is that of UringSlots; a cancel has its operation's, and a bit set beside.
     static constexpr std::uint32_t cancel_bit = 0x8000'0000;
-    static constexpr std::uint32_t slot_of_wakes = 0x7fff'fffe;
-    static constexpr std::uint32_t no_slot = 0x7fff'fffd;
+    static constexpr std::uint32_t slot_of_wakes = UringSlots::end + 1;
     static constexpr Duration descriptor_pause = 50ms;
     static constexpr Duration cancel_pause = 5ms;
-
-    std::uint64_t user_data_of(const Operation& operation) const noexcept {
-        return std::uint64_t{slots_[operation.slot].generation} << 32 | operation.slot;
-    }
 
     /// Preparing resets the flags, and leaves the user_data of the submission before.
     void fill(io_uring_sqe& sqe, const Operation& operation) noexcept {
@@ -88,7 +81,7 @@ private:
             prepare(sqe, operation);
             sqe.flags = 0;
         }
-        sqe.user_data = user_data_of(operation);
+        sqe.user_data = slots_.user_data_of(operation);
     }
 
     bool make_buffers() noexcept;
@@ -96,8 +89,6 @@ private:
 
     void check_process() const noexcept;
     bool grow_slots() noexcept;
-    bool take_slot(Operation& operation) noexcept;
-    void give_slot_back(Operation& operation) noexcept;
     void submit(Operation& operation) noexcept;
     bool queue_submission(Operation& operation) noexcept;
     bool queue_cancel(Operation& operation) noexcept;
@@ -106,9 +97,12 @@ private:
     void arm_wake() noexcept;
     io_uring_sqe* next_sqe() noexcept;
     io_uring_sqe* next_sqe_after_enter() noexcept;
-
-    bool nothing_to_do() const noexcept;
-    unsigned flush() noexcept;
+    void drain() noexcept;
+    void leave_deferred_mode();
+    void queue_what_waits() noexcept;
+    bool unfinished() const noexcept;
+    TimePoint sooner_retry(TimePoint deadline) const noexcept;
+    bool nothing_to_do() const noexcept { return is_quiet(ring_); }
     void enter(bool may_wait, TimePoint deadline) noexcept;
     void reap(OperationList& completed) noexcept;
     void reap_one(const io_uring_cqe& cqe, OperationList& completed) noexcept;
@@ -120,14 +114,13 @@ private:
     ForkGuard fork_guard_;
     io_uring ring_{};
     UringFeatures features_;
-    unsigned reaped_max_;
+    const UringOptions options_;
     int wake_fd_ = -1;
     std::uint64_t wake_count_ = 0;
     bool wake_armed_ = false;
     std::uint32_t cancels_in_flight_ = 0;
 
-    std::vector<Slot> slots_;
-    std::uint32_t free_slot_ = no_slot;
+    UringSlots slots_;
 
     OperationList backlog_;           // to be submitted when there is room
     std::vector<Operation*> cancels_; // to be cancelled when there is room; room is reserved
@@ -136,15 +129,12 @@ private:
     OperationList paused_;
 
     ProvidedBuffers::Owner buffers_; // made with the first receive()
-    unsigned buffers_wanted_;
-    unsigned buffer_bytes_;
     OperationList starved_;
+
+    std::unique_ptr<Pollable> pollable_; // made when it is asked for
 };
 
-UringEngine::UringEngine(const UringOptions& options)
-    : reaped_max_(options.reaped_max),
-      buffers_wanted_(options.receive_buffers),
-      buffer_bytes_(options.receive_buffer_bytes) {
+UringEngine::UringEngine(const UringOptions& options) : options_(options) {
     features_ = make_ring(ring_, options);
     ring_comes();
     wake_fd_ = eventfd(0, EFD_CLOEXEC);
@@ -159,28 +149,32 @@ UringEngine::UringEngine(const UringOptions& options)
 UringEngine::~UringEngine() {
     if (fork_guard_.in_child())
         return; // the ring is the parent's, and not even mapped here
-    // The kernel has ended all operations. What is left is the engine's own.
-    if (wake_armed_) {
-        interrupt();
-        while (wake_armed_ || cancels_in_flight_ > 0) {
-            enter(true, never);
-            unsigned count = 0;
-            unsigned head = 0;
-            io_uring_cqe* cqe = nullptr;
-            io_uring_for_each_cqe(&ring_, head, cqe) {
-                ++count;
-                const auto slot = static_cast<std::uint32_t>(cqe->user_data);
-                if (slot == slot_of_wakes)
-                    wake_armed_ = false;
-                if (slot & cancel_bit)
-                    --cancels_in_flight_;
-            }
-            io_uring_cq_advance(&ring_, count);
-        }
-    }
+    drain();    // the kernel has ended all operations
     ring_goes();
     io_uring_queue_exit(&ring_);
     close(wake_fd_);
+}
+
+/// Ends what is the engine's own.
+void UringEngine::drain() noexcept {
+    if (!wake_armed_)
+        return;
+    interrupt();
+    while (wake_armed_ || cancels_in_flight_ > 0) {
+        enter(true, never);
+        unsigned count = 0;
+        unsigned head = 0;
+        io_uring_cqe* cqe = nullptr;
+        io_uring_for_each_cqe(&ring_, head, cqe) {
+            ++count;
+            const auto slot = static_cast<std::uint32_t>(cqe->user_data);
+            if (slot == slot_of_wakes)
+                wake_armed_ = false;
+            if (slot & cancel_bit)
+                --cancels_in_flight_;
+        }
+        io_uring_cq_advance(&ring_, count);
+    }
 }
 
 TimePoint UringEngine::now() noexcept {
@@ -203,39 +197,12 @@ void UringEngine::check_process() const noexcept {
 }
 
 [[gnu::noinline]] bool UringEngine::grow_slots() noexcept {
-    const std::size_t old_size = slots_.size();
     try {
-        constexpr std::size_t step = 64;
-        if (slots_.capacity() < old_size + step) // what is only reserved takes no memory yet
-            slots_.reserve(std::max(step, old_size * 2));
-        cancels_.reserve(slots_.capacity()); // each operation may have to wait there: see cancel()
-        slots_.resize(old_size + step);
+        slots_.grow(cancels_); // each operation may have to wait there: see cancel()
+        return true;
     } catch (const std::bad_alloc&) {
         return false;
     }
-    for (std::size_t slot = slots_.size(); slot-- > old_size;) {
-        slots_[slot].next_free = free_slot_;
-        free_slot_ = static_cast<std::uint32_t>(slot);
-    }
-    return true;
-}
-
-inline bool UringEngine::take_slot(Operation& operation) noexcept {
-    if (free_slot_ == no_slot && !grow_slots()) [[unlikely]]
-        return false;
-    operation.slot = free_slot_;
-    Slot& slot = slots_[free_slot_];
-    free_slot_ = slot.next_free;
-    slot.operation = &operation;
-    return true;
-}
-
-inline void UringEngine::give_slot_back(Operation& operation) noexcept {
-    Slot& slot = slots_[operation.slot];
-    slot.operation = nullptr;
-    ++slot.generation;
-    slot.next_free = free_slot_;
-    free_slot_ = operation.slot;
 }
 
 /// A place in the submission queue; when it is full, what it holds is handed over to make room.
@@ -260,12 +227,13 @@ Engine::Started UringEngine::start(Operation& operation) noexcept {
         operation.result = -ENOMEM;
         return Started::done;
     }
-    if (!take_slot(operation)) [[unlikely]] {
+    if (slots_.full() && !grow_slots()) [[unlikely]] {
         // Whoever closes has let go of the number already: a Close does not fail for this.
         const auto* close = std::get_if<traps::Close>(operation.request);
         operation.result = !close ? -ENOMEM : ::close(close->fd) == 0 ? 0 : -errno;
         return Started::done;
     }
+    slots_.take(operation);
     operation.retries = 0;
     operation.phase = in_flight;
     io_uring_sqe* sqe = backlog_.empty() ? next_sqe() : nullptr;
@@ -281,7 +249,8 @@ Engine::Started UringEngine::start(Operation& operation) noexcept {
 // --- receive() -----------------------------------------------------------------------------
 
 [[gnu::noinline]] bool UringEngine::make_buffers() noexcept {
-    buffers_ = ProvidedBuffers::make(ring_, buffers_wanted_, buffer_bytes_);
+    buffers_ =
+        ProvidedBuffers::make(ring_, options_.receive_buffers, options_.receive_buffer_bytes);
     return buffers_ != nullptr;
 }
 
@@ -310,7 +279,7 @@ bool UringEngine::queue_submission(Operation& operation) noexcept {
     if (operation.phase == polling) {
         prepare_wait(*sqe, operation);
         sqe->flags = 0;
-        sqe->user_data = user_data_of(operation);
+        sqe->user_data = slots_.user_data_of(operation);
     } else {
         fill(*sqe, operation);
     }
@@ -340,9 +309,9 @@ bool UringEngine::queue_cancel(Operation& operation) noexcept {
     io_uring_sqe* sqe = next_sqe();
     if (!sqe)
         return false;
-    io_uring_prep_cancel64(sqe, user_data_of(operation), 0);
+    io_uring_prep_cancel64(sqe, slots_.user_data_of(operation), 0);
     sqe->flags = 0;
-    sqe->user_data = user_data_of(operation) | cancel_bit;
+    sqe->user_data = slots_.user_data_of(operation) | cancel_bit;
     ++cancels_in_flight_;
     return true;
 }
@@ -382,30 +351,9 @@ void UringEngine::arm_wake() noexcept {
 
 // --- the ring ------------------------------------------------------------------------------
 
-bool UringEngine::nothing_to_do() const noexcept {
-    const unsigned flags = IO_URING_READ_ONCE(*ring_.sq.kflags);
-    // What Linux was shown and did not take counts, too: a call may have been refused.
-    return ring_.sq.sqe_tail == io_uring_smp_load_acquire(ring_.sq.khead) &&
-           io_uring_cq_ready(&ring_) == 0 &&
-           (flags & (IORING_SQ_TASKRUN | IORING_SQ_CQ_OVERFLOW)) == 0;
-}
-
-/// Shows Linux the queued submissions; answers how many it has not taken yet.
-unsigned UringEngine::flush() noexcept {
-    io_uring_sq& queue = ring_.sq;
-    if (queue.sqe_head != queue.sqe_tail) {
-        // Older liburing maps each place through an array, by hand; newer ones need none.
-        for (unsigned at = *queue.ktail; queue.array && at != queue.sqe_tail; ++at)
-            queue.array[at & queue.ring_mask] = at & queue.ring_mask;
-        queue.sqe_head = queue.sqe_tail;
-        io_uring_smp_store_release(queue.ktail, queue.sqe_tail);
-    }
-    return queue.sqe_tail - io_uring_smp_load_acquire(queue.khead);
-}
-
 /// One system call: hands over what is queued, has completions worked off, and waits.
 void UringEngine::enter(bool may_wait, TimePoint deadline) noexcept {
-    const unsigned queued_now = flush();
+    const unsigned queued_now = show_submissions(ring_);
     unsigned flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
     unsigned descriptor = static_cast<unsigned>(ring_.ring_fd);
     if (features_.registered_ring) {
@@ -455,8 +403,7 @@ void UringEngine::enter(bool may_wait, TimePoint deadline) noexcept {
     }
 }
 
-void UringEngine::wait(TimePoint deadline, OperationList& completed) noexcept {
-    check_process();
+void UringEngine::queue_what_waits() noexcept {
     if (!wake_armed_)
         arm_wake();
     if (!backlog_.empty() || !cancels_.empty()) [[unlikely]]
@@ -465,18 +412,29 @@ void UringEngine::wait(TimePoint deadline, OperationList& completed) noexcept {
         queue_missed_cancels();
     if (!starved_.empty()) [[unlikely]]
         feed_starved();
-    const bool looks_only = deadline == TimePoint::min();
-    const bool unfinished =
-        !wake_armed_ || !again_.empty() || !backlog_.empty() || !cancels_.empty();
+}
+
+/// There is something to do before anything is waited for.
+inline bool UringEngine::unfinished() const noexcept {
+    return !wake_armed_ || !again_.empty() || !backlog_.empty() || !cancels_.empty();
+}
+
+inline TimePoint UringEngine::sooner_retry(TimePoint deadline) const noexcept {
     for (const OperationList* list : {&paused_, &missed_})
         if (list->front())
             deadline = std::min(deadline, list->front()->retry_at);
-    if (looks_only || unfinished || io_uring_cq_ready(&ring_) > 0) {
-        if (!nothing_to_do())
-            enter(false, deadline);
-    } else {
-        enter(true, deadline);
-    }
+    return deadline;
+}
+
+void UringEngine::wait(TimePoint deadline, OperationList& completed) noexcept {
+    check_process();
+    if (pollable_) [[unlikely]]
+        pollable_->lower();
+    queue_what_waits();
+    const bool may_wait =
+        deadline != TimePoint::min() && !unfinished() && io_uring_cq_ready(&ring_) == 0;
+    if (may_wait || !nothing_to_do())
+        enter(may_wait, sooner_retry(deadline));
     reap(completed);
     while (Operation* operation = again_.pop()) {
         if (operation->phase == idle)
@@ -488,13 +446,63 @@ void UringEngine::wait(TimePoint deadline, OperationList& completed) noexcept {
         resume_paused(completed);
 }
 
+// --- inside another loop -------------------------------------------------------------------
+
+/// A ring whose task work is deferred tells those who poll its descriptor nothing. It does tell an
+/// eventfd, but not, after the first time, of what the write to another eventfd has brought about
+/// (tests/ring/deferred_ring_is_not_pollable.cpp). So it gives way to a cooperative one.
+void UringEngine::leave_deferred_mode() {
+    if (slots_.any())
+        throw std::system_error(std::make_error_code(std::errc::device_or_resource_busy),
+                                "a descriptor for another loop is asked for before the first I/O, "
+                                "or with UringOptions::Mode::cooperative");
+    UringOptions options = options_;
+    options.mode = UringOptions::Mode::cooperative;
+    io_uring ring{};
+    const UringFeatures features = make_ring(ring, options);
+    drain();
+    buffers_.reset();
+    ring_goes();
+    io_uring_queue_exit(&ring_);
+    ring_comes();
+    ring_ = ring;
+    features_ = features;
+    cancels_in_flight_ = 0; // they went with the ring
+}
+
+int UringEngine::pollable_fd() {
+    check_process();
+    if (!pollable_) {
+        auto made = std::make_unique<Pollable>();
+        if (features_.mode == UringOptions::Mode::deferred)
+            leave_deferred_mode();
+        made->add(ring_.ring_fd);
+        pollable_ = std::move(made);
+    }
+    return pollable_->fd();
+}
+
+void UringEngine::rest_until(TimePoint deadline) noexcept {
+    check_process();
+    queue_what_waits();
+    if (!nothing_to_do())
+        enter(false, deadline);
+    if (!pollable_)
+        return;
+    if (deadline == TimePoint::min() || unfinished() || !nothing_to_do())
+        return pollable_->raise();
+    if (!starved_.empty()) // the other loop may give a buffer back, and tells nobody
+        deadline = std::min(deadline, now() + descriptor_pause);
+    pollable_->wake_at(sooner_retry(deadline), [this] { return now(); });
+}
+
 void UringEngine::reap(OperationList& completed) noexcept {
     if (IO_URING_READ_ONCE(*ring_.sq.kflags) & IORING_SQ_CQ_OVERFLOW) [[unlikely]]
         ++counters_.overflows; // the next turn enters once more and gets the rest
     const io_uring_cqe* const queue = ring_.cq.cqes;
     const unsigned mask = ring_.cq.ring_mask;
     const unsigned head = *ring_.cq.khead;
-    const unsigned count = std::min(io_uring_cq_ready(&ring_), reaped_max_);
+    const unsigned count = std::min(io_uring_cq_ready(&ring_), options_.reaped_max);
     for (unsigned at = head; at != head + count; ++at)
         reap_one(queue[at & mask], completed);
     io_uring_cq_advance(&ring_, count);
@@ -510,10 +518,10 @@ inline void UringEngine::reap_one(const io_uring_cqe& cqe, OperationList& comple
         wake_armed_ = false;
         return;
     }
-    if (index >= slots_.size() || slots_[index].generation != generation ||
-        !slots_[index].operation) [[unlikely]]
+    Operation* const found = slots_.find(index, generation);
+    if (!found) [[unlikely]]
         broken("a completion for no operation");
-    Operation& operation = *slots_[index].operation;
+    Operation& operation = *found;
     if (operation.phase == polling && (result >= 0 || result == -EINTR)) {
         // Ready, or in error: trying shows. Nothing was consumed, so a cancelled one just ends.
         if (!operation.cancel_requested) {
@@ -525,15 +533,15 @@ inline void UringEngine::reap_one(const io_uring_cqe& cqe, OperationList& comple
     if (const auto* receive = std::get_if<traps::Receive>(operation.request))
         result = buffers_->settle(*receive, result, cqe.flags);
     switch (judge(operation, result)) {
-    case Verdict::over:
+    case Judgement::over:
         if (operation.cancel_requested) [[unlikely]]
             forget_cancel(operation);
         return hand_back(operation, completed);
-    case Verdict::again: operation.phase = in_flight; break;
-    case Verdict::wait_ready: operation.phase = polling; break;
-    case Verdict::wait_buffers: operation.phase = starved; return starved_.push(operation);
-    case Verdict::wait_descriptors: ++counters_.accept_pauses; [[fallthrough]];
-    case Verdict::wait_a_moment:
+    case Judgement::again: operation.phase = in_flight; break;
+    case Judgement::wait_ready: operation.phase = polling; break;
+    case Judgement::wait_buffers: operation.phase = starved; return starved_.push(operation);
+    case Judgement::wait_descriptors: ++counters_.accept_pauses; [[fallthrough]];
+    case Judgement::wait_a_moment:
         operation.phase = paused;
         operation.retry_at = now() + descriptor_pause;
         return paused_.push(operation);
@@ -547,10 +555,11 @@ inline void UringEngine::reap_one(const io_uring_cqe& cqe, OperationList& comple
 void UringEngine::cancel_answered(std::uint32_t slot, std::uint32_t generation,
                                   int result) noexcept {
     --cancels_in_flight_;
-    if (result >= 0 || slots_[slot].generation != generation)
+    Operation* const operation = slots_.find(slot, generation);
+    if (result >= 0 || !operation)
         return;
-    slots_[slot].operation->retry_at = now() + cancel_pause;
-    missed_.push(*slots_[slot].operation);
+    operation->retry_at = now() + cancel_pause;
+    missed_.push(*operation);
 }
 
 [[gnu::noinline]] void UringEngine::forget_cancel(Operation& operation) noexcept {
@@ -560,7 +569,7 @@ void UringEngine::cancel_answered(std::uint32_t slot, std::uint32_t generation,
 }
 
 inline void UringEngine::hand_back(Operation& operation, OperationList& completed) noexcept {
-    give_slot_back(operation);
+    slots_.give_back(operation);
     operation.phase = idle;
     completed.push(operation);
 }

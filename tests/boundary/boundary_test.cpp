@@ -112,7 +112,8 @@ const std::set<std::string> internal_headers{
     "kernel/stop_signals.hpp", "kernel/tasks.hpp",     "kernel/timers.hpp",
     "traps/attempt.hpp",       "traps/awaitable.hpp",  "traps/exchange.hpp",
     "traps/frame_pool.hpp",    "traps/outcome.hpp",    "traps/park.hpp",
-    "traps/ring_buffer.hpp",   "traps/sanitizers.hpp", "traps/yielded.hpp",
+    "traps/ring_buffer.hpp",   "traps/sanitizers.hpp", "traps/task_cell.hpp",
+    "traps/yielded.hpp",
 };
 
 bool is_internal(const std::string& header) {

@@ -106,7 +106,7 @@ TEST_CASE("P7: an interrupt arrives where the task is blocked: waiting for a thr
 }
 
 TEST_CASE("P7: an interrupt arrives where the task is blocked: waiting for a descriptor") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = pipe_ends();
         const std::string reading =
             co_await cancelled_in([&] { return traps::read_wait(ends.a.get()); });
@@ -120,7 +120,7 @@ TEST_CASE("P7: an interrupt arrives where the task is blocked: waiting for a des
 }
 
 TEST_CASE("P7: an interrupt arrives where the task is blocked: every operation that may wait") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Descriptor listener = tcp_listener();
         const std::string accepting =
             co_await cancelled_in([&] { return traps::accept(listener.get()); });
@@ -205,7 +205,7 @@ TEST_CASE("P7: catch of std::exception does not swallow an interrupt") {
 }
 
 TEST_CASE("P7: an interrupt arrives once; what is awaited after it works") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         int interrupts = 0;
         bool read = false;
         const Ends ends = socket_pair();
@@ -244,7 +244,7 @@ TEST_CASE("P7: an interrupt passes through joins of nobody but the one who was c
 }
 
 TEST_CASE("P7: operations that are not interruptible finish, and the interrupt waits") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         Ends ends = socket_pair();
         bool closed = false;
         std::string after;
@@ -293,7 +293,7 @@ void check_received(const Received& result, int fd) {
 } // namespace
 
 TEST_CASE("P8: a received byte is never lost when recv is cancelled: the byte comes first") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         Received result;
         const Task<void> task = co_await spawn(receive_once(ends.a.get(), result));
@@ -305,7 +305,7 @@ TEST_CASE("P8: a received byte is never lost when recv is cancelled: the byte co
 }
 
 TEST_CASE("P8: a received byte is never lost when recv is cancelled: the cancellation first") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         Received result;
         const Task<void> task = co_await spawn(receive_once(ends.a.get(), result));
@@ -318,7 +318,7 @@ TEST_CASE("P8: a received byte is never lost when recv is cancelled: the cancell
 }
 
 TEST_CASE("P8: a recv that is over gives its result, and the interrupt waits for the next trap") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         Received result;
         const Task<void> task = co_await spawn(receive_once(ends.a.get(), result));
@@ -337,7 +337,7 @@ TEST_CASE("P8: a recv that is over gives its result, and the interrupt waits for
 }
 
 TEST_CASE("P8: a recv that never began because of a pending interrupt took nothing") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         write_all(ends.b.get(), "x");
         Received result;
@@ -351,7 +351,7 @@ TEST_CASE("P8: a recv that never began because of a pending interrupt took nothi
 }
 
 TEST_CASE("P8: nothing is written to the buffer of a cancelled recv after its end") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         std::string buffer(64, '#');
         for (int round = 0; round < 100; ++round) {
@@ -384,7 +384,7 @@ Coro<void> accept_all(int listener, long& accepted) {
 } // namespace
 
 TEST_CASE("P8: no accepted descriptor leaks when accept is cancelled, in either order") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Descriptor listener = tcp_listener();
         const std::uint16_t port = port_of(listener.get());
         long accepted = 0;
@@ -468,7 +468,7 @@ TEST_CASE(
 }
 
 TEST_CASE("P8: sleep and cancel in the same turn: who has woken has slept, who has not has not") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         for (const bool cancelled_first : {false, true}) {
             CAPTURE(cancelled_first);
             bool right = false;
@@ -616,7 +616,7 @@ TEST_CASE("P8: a thread can tell whether a task was interrupted, or will have wh
 }
 
 TEST_CASE("P8: waiting until a descriptor is readable consumes nothing, cancelled or not") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         for (int round = 0; round < 50; ++round) {
             const Task<void> task = co_await spawn(
@@ -632,7 +632,7 @@ TEST_CASE("P8: waiting until a descriptor is readable consumes nothing, cancelle
 // --- P8: nothing is lost, by the thousand --------------------------------------------------
 
 TEST_CASE("P8: every byte is accounted for, in order, under thousands of cancelled receives") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         constexpr int rounds = 2000;
         const Ends ends = socket_pair();
         std::atomic<bool> stop = false;
@@ -678,7 +678,7 @@ TEST_CASE("P8: every byte is accounted for, in order, under thousands of cancell
 }
 
 TEST_CASE("P8: every byte is accounted for under thousands of receives with time limits") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         constexpr int rounds = 1000;
         const Ends ends = tcp_pair();
         std::jthread writer{[&](const std::stop_token& stop) {
@@ -711,7 +711,7 @@ TEST_CASE("P8: every byte is accounted for under thousands of receives with time
 }
 
 TEST_CASE("P8: no descriptor is lost under a thousand cancelled accepts and a client thread") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         constexpr int connections = 500;
         const Descriptor listener = tcp_listener();
         std::jthread clients{[port = port_of(listener.get())] {
@@ -827,7 +827,7 @@ TEST_CASE("P8: an item that is handed over is never lost by a cancellation") {
 // --- P8: what was done half way ------------------------------------------------------------
 
 TEST_CASE("P8: a cancelled send_all says how many bytes are on their way") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         Ends ends = socket_pair();
         shrink_send_buffer(ends.a.get());
         CountingBytes bytes;
@@ -856,7 +856,7 @@ TEST_CASE("P8: a cancelled send_all says how many bytes are on their way") {
 }
 
 TEST_CASE("P8: a cancelled recv_exactly says how many bytes are in the buffer") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         Ends ends = tcp_pair();
         TcpStream stream{std::move(ends.a), {}};
         std::string buffer(100, '\0');
@@ -882,7 +882,7 @@ TEST_CASE("P8: a cancelled recv_exactly says how many bytes are in the buffer") 
 }
 
 TEST_CASE("P8: a time limit on recv_exactly reports the progress, too") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         Ends ends = tcp_pair();
         TcpStream stream{std::move(ends.a), {}};
         std::string buffer(10, '\0');
@@ -903,7 +903,7 @@ TEST_CASE("P8: a time limit on recv_exactly reports the progress, too") {
 }
 
 TEST_CASE("P8: a transfer that ends in full while it is cancelled is done, and the rest waits") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         Ends ends = socket_pair();
         TcpStream stream{std::move(ends.a), {}};
         std::string buffer(4, '\0');
@@ -930,7 +930,7 @@ TEST_CASE("P8: a transfer that ends in full while it is cancelled is done, and t
 }
 
 TEST_CASE("P8: a cancelled connect leaves no descriptor, and the next one works") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         // Linux lets a listener's backlog of 0 hold one connection; further ones wait.
         Descriptor listener = tcp_listener(0);
         const std::uint16_t port = port_of(listener.get());
@@ -955,7 +955,7 @@ TEST_CASE("P8: a cancelled connect leaves no descriptor, and the next one works"
 // --- P9 ------------------------------------------------------------------------------------
 
 TEST_CASE("P9: cancel waits until the task has ended, its cleanup included") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         std::string steps;
         const Task<void> task = co_await spawn([&]() -> Coro<void> {
@@ -1154,7 +1154,7 @@ TEST_CASE("P9: a task that ends with interrupts held back was not cancelled") {
 }
 
 TEST_CASE("P9: an operation under disable_cancellation is not touched by a cancellation") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         std::string buffer(1, '\0');
         const Task<void> task = co_await spawn([&]() -> Coro<void> {

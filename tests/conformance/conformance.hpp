@@ -2,6 +2,7 @@
 #pragma once
 
 #include <cstddef>
+#include <functional>
 #include <span>
 #include <string>
 #include <string_view>
@@ -9,6 +10,7 @@
 #include <vector>
 
 #include <doctest/doctest.h>
+#include <poll.h>
 
 #include <trapline/trapline.hpp>
 #include <trapline/traps/sanitizers.hpp>
@@ -26,25 +28,69 @@ inline constexpr bool sanitized = TRAPLINE_ADDRESS_SANITIZER || TRAPLINE_THREAD_
 
 using Names = std::vector<std::string>;
 
-/// Calls `body(options)` once an engine. Failures name the engine; leaks are failures.
+/// Calls `body(options)`. Failures name the engine; leaks are failures.
 template <class Body>
-void each_engine(Body body) {
-    for (const EngineChoice& engine : engines()) {
-        INFO("engine: " << engine.name);
-        const LeakGuard guard;
-        body(engine.options);
-    }
+void on_engine(const EngineChoice& engine, Body& body) {
+    INFO("engine: " << engine.name);
+    const LeakGuard guard;
+    body(engine.options);
 }
 
-/// Runs `main`, which returns a coroutine, on a fresh kernel of each engine, and shuts it down.
+/// Once an engine that has descriptors, and a clock that goes on by itself.
+template <class Body>
+void each_io_engine(Body body) {
+    for (const EngineChoice& engine : engines())
+        on_engine(engine, body);
+}
+
+/// Once an engine, the simulation too, which has neither.
+template <class Body>
+void each_engine(Body body) {
+    each_io_engine(std::ref(body));
+    on_engine(simulation(), body);
+}
+
+/// Runs `main`, which returns a coroutine, on a fresh kernel, and shuts it down.
+template <class Main>
+void run_and_shut_down(Main& main, const KernelOptions& options) {
+    Kernel kernel{options};
+    kernel.run(main);
+    kernel.shutdown();
+    CHECK(kernel.task_count() == 0);
+}
+
+/// The same in a kernel that lives in another loop, which does nothing but wait for its descriptor.
+template <class Main>
+void run_inside(Main& main, const KernelOptions& options) {
+    Kernel kernel{options};
+    pollfd host{kernel.pollable_fd(), POLLIN, 0};
+    const auto task = kernel.spawn(std::ref(main), {.name = "main"});
+    while (!task.terminated()) {
+        const int told = ::poll(&host, 1, 20'000);
+        REQUIRE_MESSAGE(told != 0, "the host was not told of what there is");
+        if (told == 1) // else a signal came
+            kernel.run_once();
+    }
+    CHECK_NOTHROW(task.result());
+    kernel.shutdown();
+    CHECK(kernel.task_count() == 0);
+}
+
+/// Each of both, on each engine that can.
+template <class Main>
+void each_io_run(Main main) {
+    each_io_engine([&](const KernelOptions& options) { run_and_shut_down(main, options); });
+    each_io_engine([&](const KernelOptions& options) {
+        INFO("inside another loop");
+        run_inside(main, options);
+    });
+}
+
 template <class Main>
 void each_run(Main main) {
-    each_engine([&](const KernelOptions& options) {
-        Kernel kernel{options};
-        kernel.run(main);
-        kernel.shutdown();
-        CHECK(kernel.task_count() == 0);
-    });
+    each_io_run(std::ref(main));
+    auto run = [&](const KernelOptions& options) { run_and_shut_down(main, options); };
+    on_engine(simulation(), run);
 }
 
 /// Lets the others run `turns` times: long enough for a spawned task to block, and for what it

@@ -82,7 +82,7 @@ int lowest_free_number() {
 // --- openat2: what a path may lead to ------------------------------------------------------
 
 TEST_CASE("P13: openat2 answers a descriptor that is closed on exec, or why there is none") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Descriptor root{must(::open("/proc", O_PATH | O_DIRECTORY | O_CLOEXEC), "open")};
         const auto open = [&](const char* path, std::uint64_t resolve) -> Coro<int> {
             open_how how{.flags = O_RDONLY, .mode = 0, .resolve = resolve};
@@ -112,7 +112,7 @@ TEST_CASE("P13: openat2 answers a descriptor that is closed on exec, or why ther
 }
 
 TEST_CASE("P8: an openat2 that is cancelled at any point leaves no descriptor behind") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const auto opens = [](int& opened) -> Coro<void> {
             open_how how{.flags = O_RDONLY, .mode = 0, .resolve = RESOLVE_NO_MAGICLINKS};
             const auto answer = co_await traps::open_at2(AT_FDCWD, "/proc/self/status", how);
@@ -138,7 +138,7 @@ TEST_CASE("P8: an openat2 that is cancelled at any point leaves no descriptor be
 // --- P12: one reader, one writer -----------------------------------------------------------
 
 TEST_CASE("P12: a second reader of a descriptor gets device_or_resource_busy, at once") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         std::string first(8, '\0');
         std::string second(8, '\0');
@@ -168,7 +168,7 @@ TEST_CASE("P12: a second reader of a descriptor gets device_or_resource_busy, at
 }
 
 TEST_CASE("P13: a receive that asks not to wait is answered EAGAIN, all others wait") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         std::string buffer(8, '\0');
         const auto none = co_await traps::recv(ends.a.get(), bytes_of(buffer), MSG_DONTWAIT);
@@ -180,7 +180,7 @@ TEST_CASE("P13: a receive that asks not to wait is answered EAGAIN, all others w
 }
 
 TEST_CASE("P12: a second writer of a descriptor gets device_or_resource_busy, at once") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         fill(ends.a.get());
         const std::string data = pattern(64);
@@ -198,7 +198,7 @@ TEST_CASE("P12: a second writer of a descriptor gets device_or_resource_busy, at
 }
 
 TEST_CASE("P12: a second accept on a listener gets device_or_resource_busy") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Descriptor listener = tcp_listener();
         const Task<void> first =
             co_await spawn([&]() -> Coro<void> { (void)co_await traps::accept(listener.get()); });
@@ -210,7 +210,7 @@ TEST_CASE("P12: a second accept on a listener gets device_or_resource_busy") {
 }
 
 TEST_CASE("P12: one may read while another writes") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         std::string buffer(8, '\0');
         int error = -1;
@@ -229,7 +229,7 @@ TEST_CASE("P12: one may read while another writes") {
 }
 
 TEST_CASE("P12: the side is free again after a result, an error and a cancellation") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         Ends ends = socket_pair();
         std::string buffer(8, '\0');
         const Task<void> cancelled = co_await spawn(
@@ -251,7 +251,7 @@ TEST_CASE("P12: the side is free again after a result, an error and a cancellati
 // --- P12: closing --------------------------------------------------------------------------
 
 TEST_CASE("P12: close ends what is in flight on the descriptor with operation_canceled") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         Ends ends = socket_pair();
         fill(ends.a.get());
         const int fd = ends.a.release();
@@ -278,7 +278,7 @@ TEST_CASE("P12: close ends what is in flight on the descriptor with operation_ca
 }
 
 TEST_CASE("P12: close ends an accept, a wait for readability, and a whole transfer") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         Descriptor listener = tcp_listener();
         Ends waited = socket_pair();
         Ends whole = socket_pair();
@@ -316,7 +316,7 @@ TEST_CASE("P12: close ends an accept, a wait for readability, and a whole transf
 }
 
 TEST_CASE("P12: a close waits for who asks about the descriptor, and who looks up beneath it") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         for (int round = 0; round < 30; ++round) {
             const int fd = must(::open("/", O_PATH | O_DIRECTORY | O_CLOEXEC), "open");
             struct ::statx status{};
@@ -344,7 +344,7 @@ TEST_CASE("P12: a close waits for who asks about the descriptor, and who looks u
 }
 
 TEST_CASE("P12: the number of a closed descriptor is not reused before its operations have ended") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         for (int round = 0; round < 20; ++round) {
             Ends old = socket_pair();
             const int fd = old.a.release();
@@ -374,7 +374,7 @@ TEST_CASE("P12: the number of a closed descriptor is not reused before its opera
 }
 
 TEST_CASE("P12: a number that is free again can be used at once") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         int reused = 0;
         for (int round = 0; round < 10; ++round) {
             Ends old = socket_pair();
@@ -411,7 +411,7 @@ TEST_CASE("P12: a number that is free again can be used at once") {
 
 TEST_CASE(
     "P12: what begins on a descriptor while it is being closed fails, and so does a second close") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         Ends ends = socket_pair();
         const int fd = ends.a.release();
         std::string buffer(8, '\0');
@@ -438,7 +438,7 @@ TEST_CASE(
 }
 
 TEST_CASE("P12: closing what is not open is an error, and nothing else") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         for (const int fd : {-1, 9'999, 1 << 30}) {
             const auto closed = co_await traps::close(fd);
             CHECK(failure_of(closed) == EBADF);
@@ -452,7 +452,7 @@ TEST_CASE("P12: closing what is not open is an error, and nothing else") {
 }
 
 TEST_CASE("P12: a stream closes while another task receives on it, and closing twice is harmless") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         Ends ends = tcp_pair();
         TcpStream stream{std::move(ends.a), SocketAddress::ipv4("127.0.0.1", 4321)};
         std::string buffer(8, '\0');
@@ -483,7 +483,7 @@ TEST_CASE("P12: a stream closes while another task receives on it, and closing t
 }
 
 TEST_CASE("P12: a task that is cancelled while its descriptor is being closed ends once") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         for (int round = 0; round < 30; ++round) {
             Ends ends = socket_pair();
             const int fd = ends.a.release();
@@ -504,7 +504,7 @@ TEST_CASE("P12: a task that is cancelled while its descriptor is being closed en
 }
 
 TEST_CASE("P12: IoRelease ends what is in flight, and leaves the descriptor open") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         std::string buffer(8, '\0');
         int error = -1;
@@ -525,7 +525,7 @@ TEST_CASE("P12: IoRelease ends what is in flight, and leaves the descriptor open
 // --- P13: handled inside the engine --------------------------------------------------------
 
 TEST_CASE("P13: send_all sends everything, in order, through a small buffer") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         Ends ends = socket_pair();
         shrink_send_buffer(ends.a.get());
         const std::string data = pattern(300'000);
@@ -540,7 +540,7 @@ TEST_CASE("P13: send_all sends everything, in order, through a small buffer") {
 }
 
 TEST_CASE("P13: recv_exactly puts together what comes in pieces") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         Ends ends = tcp_pair();
         const std::string data = pattern(5'000);
         std::jthread writer{[&] {
@@ -560,7 +560,7 @@ TEST_CASE("P13: recv_exactly puts together what comes in pieces") {
 }
 
 TEST_CASE("P13: a stream that ends in the middle is told from one that ended before") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         Ends ends = tcp_pair();
         TcpStream stream{std::move(ends.a), {}};
         write_all(ends.b.get(), "abc");
@@ -577,7 +577,7 @@ TEST_CASE("P13: a stream that ends in the middle is told from one that ended bef
 }
 
 TEST_CASE("P13: descriptors in non-blocking mode wait like any other") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Descriptor listener = tcp_listener();
         set_non_blocking(listener.get());
         std::expected<int, std::error_code> accepted;
@@ -616,7 +616,7 @@ TEST_CASE("P13: descriptors in non-blocking mode wait like any other") {
 }
 
 TEST_CASE("P13: a descriptor in non-blocking mode that is no socket or pipe waits, too") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         char folder[] = "/tmp/trapline-XXXXXX";
         REQUIRE(::mkdtemp(folder) != nullptr);
         const Descriptor watch{must(::inotify_init1(IN_NONBLOCK | IN_CLOEXEC), "inotify_init1")};
@@ -644,7 +644,7 @@ TEST_CASE("P13: a descriptor in non-blocking mode that is no socket or pipe wait
 }
 
 TEST_CASE("P13: a whole transfer over a non-blocking descriptor loses and doubles nothing") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         Ends ends = socket_pair(SOCK_NONBLOCK);
         shrink_send_buffer(ends.a.get());
         const std::string data = pattern(200'000);
@@ -661,7 +661,7 @@ TEST_CASE("P13: a whole transfer over a non-blocking descriptor loses and double
 }
 
 TEST_CASE("P13: a cancelled operation on a non-blocking descriptor ends, and loses nothing") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair(SOCK_NONBLOCK);
         std::string all;
         std::string buffer(4, '\0');
@@ -681,7 +681,7 @@ TEST_CASE("P13: a cancelled operation on a non-blocking descriptor ends, and los
 }
 
 TEST_CASE("P13: a splice that must not wait moves what there is, and answers EAGAIN for nothing") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends pipe = pipe_ends();
         const Ends sockets = socket_pair(SOCK_NONBLOCK);
         const auto moves = [&](std::size_t size) {
@@ -718,7 +718,7 @@ TEST_CASE("P13: signals that interrupt the engine are not seen by anybody") {
     struct sigaction before{};
     ours.sa_handler = [](int) {};
     sigaction(SIGUSR1, &ours, &before);
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         Ends ends = socket_pair();
         shrink_send_buffer(ends.a.get());
         const std::string data = pattern(100'000);
@@ -745,7 +745,7 @@ TEST_CASE("P13: signals that interrupt the engine are not seen by anybody") {
 }
 
 TEST_CASE("P13: more operations than the queues hold all complete, each once") {
-    each_engine([](KernelOptions options) {
+    each_io_engine([](KernelOptions options) {
         options.uring.entries = 4;
         options.uring.completions = 8;
         options.uring.entries_min = 1;
@@ -770,7 +770,7 @@ TEST_CASE("P13: more operations than the queues hold all complete, each once") {
 }
 
 TEST_CASE("P13: kernels on two threads talk to each other, and neither disturbs the other") {
-    each_engine([](const KernelOptions& options) {
+    each_io_engine([](const KernelOptions& options) {
         constexpr int connections = 30;
         TcpListener listener;
         ThreadCompletion listening;
@@ -822,7 +822,7 @@ TEST_CASE("P13: kernels on two threads talk to each other, and neither disturbs 
 }
 
 TEST_CASE("P13: many receives that complete together each get their own byte") {
-    each_engine([](KernelOptions options) {
+    each_io_engine([](KernelOptions options) {
         options.uring.entries = 4;
         options.uring.completions = 8;
         options.uring.entries_min = 1;
@@ -852,7 +852,7 @@ TEST_CASE("P13: many receives that complete together each get their own byte") {
 }
 
 TEST_CASE("P13: many operations cancelled at once end, on queues however small") {
-    each_engine([](KernelOptions options) {
+    each_io_engine([](KernelOptions options) {
         options.uring.entries = 4;
         options.uring.completions = 8;
         options.uring.entries_min = 1;
@@ -879,7 +879,7 @@ TEST_CASE("P13: many operations cancelled at once end, on queues however small")
 }
 
 TEST_CASE("P13: accept without descriptors backs off, disturbs nobody, and goes on") {
-    each_engine([](const KernelOptions& options) {
+    each_io_engine([](const KernelOptions& options) {
         Kernel kernel{options};
         kernel.run([&]() -> Coro<void> {
             const Descriptor listener = tcp_listener();
@@ -923,7 +923,7 @@ TEST_CASE("P13: accept without descriptors backs off, disturbs nobody, and goes 
 }
 
 TEST_CASE("P13: an accept that waits for descriptors can be cancelled, and closed") {
-    each_engine([](const KernelOptions& options) {
+    each_io_engine([](const KernelOptions& options) {
         Kernel kernel{options};
         kernel.run([&]() -> Coro<void> {
             Descriptor listener = tcp_listener();
@@ -951,7 +951,7 @@ TEST_CASE("P13: an accept that waits for descriptors can be cancelled, and close
 }
 
 TEST_CASE("P13: SIGPIPE is never raised: the writer is told EPIPE") {
-    each_engine([](const KernelOptions& options) {
+    each_io_engine([](const KernelOptions& options) {
         const std::string complaint = in_child([&]() -> std::string {
             std::signal(SIGPIPE, SIG_DFL);
             return run(
@@ -978,7 +978,7 @@ TEST_CASE("P13: SIGPIPE is never raised: the writer is told EPIPE") {
 }
 
 TEST_CASE("P13: a peer's reset is an error that names the peer, for who receives and who sends") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Descriptor listener = tcp_listener();
         Descriptor client = tcp_connect(port_of(listener.get()));
         const auto accepted = co_await traps::accept(listener.get());
@@ -1002,7 +1002,7 @@ TEST_CASE("P13: a peer's reset is an error that names the peer, for who receives
 
 TEST_CASE("P13: 10,000 connections opened and dropped at random leave nothing behind") {
     bool first_engine = true;
-    each_engine([&](const KernelOptions& options) {
+    each_io_engine([&](const KernelOptions& options) {
         // The other engines get fewer: the machine's ports are not without end.
         const int connections =
             std::exchange(first_engine, false) ? (sanitized ? 2'000 : 10'000) : 500;
@@ -1065,7 +1065,7 @@ TEST_CASE("P13: 10,000 connections opened and dropped at random leave nothing be
 // --- P14 -----------------------------------------------------------------------------------
 
 TEST_CASE("P14: without descriptors a kernel cannot be made, says why, and all else goes on") {
-    each_engine([](const KernelOptions& options) {
+    each_io_engine([](const KernelOptions& options) {
         const std::string complaint = in_child([&]() -> std::string {
             Kernel first{options};
             first.run(let_others_run());
@@ -1152,7 +1152,7 @@ TEST_CASE("P14: an engine that does not exist is an error that names it") {
 }
 
 TEST_CASE("P14: out of descriptors, the call that needs one fails, and all else goes on") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         std::string buffer(8, '\0');
         int error = -1;
@@ -1183,7 +1183,7 @@ TEST_CASE("P14: out of descriptors, the call that needs one fails, and all else 
 }
 
 TEST_CASE("P14: a port in use and a refused connection are errors that name the address") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         Descriptor taken = tcp_listener();
         const SocketAddress address = SocketAddress::ipv4("127.0.0.1", port_of(taken.get()));
         const std::string in_use =
@@ -1211,7 +1211,7 @@ struct Heavy {
 } // namespace
 
 TEST_CASE("P14: a spawn without memory throws where it was made, and all else goes on") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         bool threw = false;
         const Heavy heavy;
         try {

@@ -278,7 +278,7 @@ TEST_CASE("P1 to P12: random programs lose no byte, permit, task, frame or descr
     else
         seeds.push_back(std::random_device{}() % apart * apart);
     MESSAGE("the fresh seed is TRAPLINE_SEED=" << seeds.back());
-    each_engine([&](const KernelOptions& options) {
+    each_io_engine([&](const KernelOptions& options) {
         for (const Seed seed : seeds) {
             KernelOptions chosen = options;
             if (seed / apart % 2)

@@ -47,7 +47,7 @@ Coro<std::vector<BufferLease>> take_all(const Ends& ends) {
 } // namespace
 
 TEST_CASE("P13: when all talk at once nobody loses a byte, whatever the number of buffers") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         constexpr unsigned talkers = 60;
         std::vector<Ends> ends;
         std::vector<Task<std::string>> receiving;
@@ -67,7 +67,7 @@ TEST_CASE("P13: when all talk at once nobody loses a byte, whatever the number o
 }
 
 TEST_CASE("P13: who waits for something to receive holds no buffer") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         std::vector<Ends> idle;
         std::vector<Task<std::string>> waiting;
         for (int n = 0; n < 300; ++n) {
@@ -87,7 +87,7 @@ TEST_CASE("P13: who waits for something to receive holds no buffer") {
 }
 
 TEST_CASE("P13: a receiver that waits for a buffer goes on as soon as one comes back") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         std::vector<BufferLease> taken = co_await take_all(ends);
         Ends other = socket_pair();
@@ -101,7 +101,7 @@ TEST_CASE("P13: a receiver that waits for a buffer goes on as soon as one comes 
 }
 
 TEST_CASE("P13: a receiver that waits for a buffer can be cancelled, and closed") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         std::vector<BufferLease> taken = co_await take_all(ends);
         Ends other = socket_pair();
@@ -133,7 +133,7 @@ TEST_CASE("P13: a receiver that waits for a buffer can be cancelled, and closed"
 }
 
 TEST_CASE("P8: a receive that is interrupted at any time has taken nothing, or answers it") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const std::string text = pattern(3000, 5);
         std::mt19937 random{11};
         const Ends ends = socket_pair();
@@ -155,7 +155,7 @@ TEST_CASE("P8: a receive that is interrupted at any time has taken nothing, or a
 }
 
 TEST_CASE("P13: the end of a stream and a reset keep no buffer") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         for (int n = 0; n < 300; ++n) {
             Ends ends = n % 2 ? tcp_pair() : socket_pair();
             Task<int> receiving = co_await spawn(
@@ -179,7 +179,7 @@ TEST_CASE("P13: the end of a stream and a reset keep no buffer") {
 }
 
 TEST_CASE("P12: receive and recv are on the same side of a descriptor") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         Ends ends = socket_pair();
         Task<std::string> receiving = co_await spawn(receive_slowly(ends.a.get(), 0));
         co_await let_others_run();

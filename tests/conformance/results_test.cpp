@@ -542,7 +542,7 @@ TEST_CASE("P6: two tasks that join each other are a deadlock") {
 }
 
 TEST_CASE("P6: who sleeps, does I/O or waits for a thread is no deadlock") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         WaitQueue queue;
         co_await spawn([&]() -> Coro<void> {
             co_await sleep(1ms);
@@ -600,7 +600,7 @@ TEST_CASE("P6: after a Deadlock the kernel can be shut down, and cleanup runs") 
 
 TEST_CASE(
     "P4: a stored spawn or join may be awaited again: the one is refused, the other answers") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         auto spawning = spawn(let_others_run());
         const Task<void> task = co_await spawning;
         bool refused = false;

@@ -196,7 +196,7 @@ TEST_CASE("P1: what a turn makes ready runs in the next, so two that wake each o
 }
 
 TEST_CASE("P1: a task that only yields does not starve timers") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         bool woke = false;
         co_await spawn([&]() -> Coro<void> {
             co_await sleep(1ms);
@@ -209,7 +209,7 @@ TEST_CASE("P1: a task that only yields does not starve timers") {
 }
 
 TEST_CASE("P1: a task that only yields does not starve I/O") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         std::string received(1, ' ');
         co_await spawn([&]() -> Coro<void> {
@@ -300,7 +300,7 @@ TEST_CASE("P2: a child's children come after its siblings") {
 }
 
 TEST_CASE("P2: traps that do not block are answered without giving up the turn") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         bool another_ran = false;
         const Task<void> another = co_await spawn([&]() -> Coro<void> {
             another_ran = true;
@@ -499,7 +499,7 @@ TEST_CASE("P3: equal wake-up times wake in the order in which they were set") {
 }
 
 TEST_CASE("P3: who sets a time that is past does not overtake those who set it before") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         std::string order;
         const TimePoint at = co_await now() + 300us;
         const Task<void> first = co_await spawn([&]() -> Coro<void> {

@@ -57,7 +57,7 @@ TEST_CASE("P11: run makes a kernel and shuts it down") {
 }
 
 TEST_CASE("P11: shutdown waits for cleanup that awaits: time, turns, I/O and threads") {
-    each_engine([](const KernelOptions& options) {
+    each_io_engine([](const KernelOptions& options) {
         const Ends ends = socket_pair();
         std::string steps;
         std::jthread thread;
@@ -117,7 +117,7 @@ TEST_CASE("P11: threads may complete while the kernel shuts down, and after it i
 }
 
 TEST_CASE("P11: tasks in every kind of wait end, and their operations with them") {
-    each_engine([](const KernelOptions& options) {
+    each_io_engine([](const KernelOptions& options) {
         const Descriptor listener = tcp_listener();
         std::vector<Ends> pairs;
         WaitQueue queue;
@@ -410,7 +410,7 @@ TEST_CASE("P11: in any order of the ready tasks, everything is cleaned up") {
 }
 
 TEST_CASE("P11: two hundred operations in flight are ended, and every descriptor is closed") {
-    each_engine([](const KernelOptions& options) {
+    each_io_engine([](const KernelOptions& options) {
         run_and_shut_down(options, []() -> Coro<void> {
             for (int i = 0; i < 200; ++i) {
                 co_await spawn([]() -> Coro<void> {

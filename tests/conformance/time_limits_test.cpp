@@ -133,7 +133,7 @@ TEST_CASE("P10: the body's own exception passes unchanged") {
 }
 
 TEST_CASE("P10: an inner limit never extends an outer one") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const TimePoint start = co_await now();
         const bool in_time = co_await ignore_at(start + 300us, [&]() -> Coro<void> {
             for (;;)
@@ -310,7 +310,7 @@ TEST_CASE("P10: a limit set within held-back interrupts does not reach out of th
 }
 
 TEST_CASE("P10: a limit that runs out in the turn of the result does not take it away") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         bool woken = false;
         std::string after;
         for (const Duration lead : leads) {
@@ -334,7 +334,7 @@ TEST_CASE("P10: a limit that runs out in the turn of the result does not take it
 }
 
 TEST_CASE("P10: a limit that ran out before the result came takes no wake-up") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         WaitQueue queue;
         std::string seen;
         const Task<void> task = co_await spawn([&]() -> Coro<void> {
@@ -350,7 +350,7 @@ TEST_CASE("P10: a limit that ran out before the result came takes no wake-up") {
 }
 
 TEST_CASE("P10: bytes that come in the turn in which the limit runs out are received or left") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         for (int round = 0; round < 20; ++round) {
             const TimePoint deadline = co_await now() + 50us;
@@ -492,7 +492,7 @@ TEST_CASE("P10: a task that ends with limits in force leaves none of them") {
 }
 
 TEST_CASE("P10: after a limit has ended an operation, its descriptor is free for the next") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();
         std::string buffer(4, '\0');
         for (int i = 0; i < 20; ++i) {
@@ -528,7 +528,7 @@ TEST_CASE("P10: a thousand tasks with limits of their own each report their own"
 }
 
 TEST_CASE("P10: a tie goes to the outer one also when that has run out and nobody saw it yet") {
-    each_run([]() -> Coro<void> {
+    each_io_run([]() -> Coro<void> {
         const TimePoint deadline = co_await now() + 200us;
         const auto inner = [&]() -> Coro<void> {
             co_await disable_cancellation(busy_until(deadline + 100us));

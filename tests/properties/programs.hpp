@@ -49,8 +49,8 @@
 #include <trapline/traps/cancel.hpp>
 #include <trapline/traps/sanitizers.hpp>
 
-#include "../kernel/manual_engine.hpp"
 #include "../support/leaks.hpp"
+#include "../support/virtual_time.hpp"
 #include "world.hpp"
 
 namespace trapline::properties {
@@ -180,7 +180,7 @@ private:
 
 /// Options for the kernel of the program of that seed.
 inline KernelOptions options_of(Seed seed) {
-    KernelOptions options = manual();
+    KernelOptions options = test::virtual_time();
     options.log = [](std::string_view) {}; // of a kernel that ends a failed program
     if (seed % 2)
         options.shuffle_seed = seed;

@@ -40,10 +40,10 @@ int main() {
         const traps::IoRequest accepting = traps::Accept{0, 0, nullptr, nullptr};
         Operation accept;
         accept.request = &accepting;
-        CHECK(judge(accept, -error) == Verdict::again, "an error of the connection");
+        CHECK(judge(accept, -error) == Judgement::again, "an error of the connection");
         const traps::IoRequest connecting = traps::Connect{0, nullptr, 0};
         Operation connect;
         connect.request = &connecting;
-        CHECK(judge(connect, -error) == Verdict::over, "for others it is the answer");
+        CHECK(judge(connect, -error) == Judgement::over, "for others it is the answer");
     }
 }

@@ -14,13 +14,13 @@ int main() {
         const traps::IoRequest closing = traps::Close{7};
         Operation close;
         close.request = &closing;
-        CHECK(judge(close, -error) == Verdict::over, "a Close was repeated");
+        CHECK(judge(close, -error) == Judgement::over, "a Close was repeated");
         CHECK_EQUAL(close.result, -error, "and its error is told");
     }
     const traps::IoRequest reading = traps::Read{7, nullptr, 1};
     Operation read;
     read.request = &reading;
-    CHECK(judge(read, -EINTR) == Verdict::again, "an interrupted read is repeated");
+    CHECK(judge(read, -EINTR) == Judgement::again, "an interrupted read is repeated");
 
     for_each_ring(
         [](const UringOptions& options) {

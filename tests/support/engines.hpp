@@ -48,4 +48,10 @@ inline const std::vector<EngineChoice>& engines() {
     return all;
 }
 
+/// For cases that need no descriptors, and no time that passes while somebody is ready.
+inline const EngineChoice& simulation() {
+    static const EngineChoice choice{"simulation", {.engine = "simulation"}};
+    return choice;
+}
+
 } // namespace trapline::test

@@ -13,9 +13,9 @@
 #include <trapline/traps/routine.hpp>
 #include <trapline/traps/wait_queue.hpp>
 
-#include "../kernel/manual_engine.hpp"
 #include "../support/leaks.hpp"
 #include "../support/process.hpp"
+#include "../support/virtual_time.hpp"
 #include "counted_new.hpp"
 
 using namespace trapline;
@@ -33,7 +33,7 @@ using Ints = std::vector<int>;
 template <class Main>
 auto run_it(Main main) {
     const test::LeakGuard guard;
-    return run(std::move(main), manual());
+    return run(std::move(main), test::virtual_time());
 }
 
 // async_generator.hpp
@@ -612,7 +612,7 @@ TEST_CASE("a generator that is destroyed under a waiting task says where both ar
                 co_await yield_now();
                 gen.reset();
             },
-            manual());
+            test::virtual_time());
         return "went on";
     });
     CHECK(end == " (child: signal " + std::to_string(SIGABRT) + ")");

@@ -59,7 +59,7 @@ TEST_CASE("it can be used again and again, also by those who leave it last") {
 }
 
 TEST_CASE("a barrier for one is no barrier, and for nobody none at all") {
-    Kernel kernel{manual()};
+    Kernel kernel{test::virtual_time()};
     const auto main = []() -> Coro<void> {
         Barrier barrier{1};
         const std::size_t place = co_await barrier.wait();

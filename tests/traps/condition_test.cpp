@@ -91,7 +91,7 @@ TEST_CASE("a notification reaches the longest waiters, as many as it is for") {
 }
 
 TEST_CASE("waiters that are notified while the lock is held run when it is theirs, not before") {
-    Kernel kernel{manual()};
+    Kernel kernel{test::virtual_time()};
     const auto main = [&]() -> Coro<void> {
         Waiters all;
         std::vector<Task<>> tasks;
@@ -204,7 +204,7 @@ TEST_CASE("one that was given the lock with the notification keeps both") {
 
 TEST_CASE("a task that is destroyed while it waits leaves the lock to who has it") {
     Condition condition;
-    KernelOptions options = manual();
+    KernelOptions options = test::virtual_time();
     options.log = [](std::string_view) {}; // that the task can never go on
     Kernel kernel{options};
     const auto main = [&]() -> Coro<void> {

@@ -27,7 +27,7 @@ TEST_CASE("event.hpp: wait until something is ready") {
 }
 
 TEST_CASE("one that is set is not waited for, and costs no trap") {
-    Kernel kernel{manual()};
+    Kernel kernel{test::virtual_time()};
     const auto main = []() -> Coro<void> {
         Event event;
         event.set();

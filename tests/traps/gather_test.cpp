@@ -178,7 +178,7 @@ TEST_CASE("a race that the shutdown ends while its caller holds interrupts back 
     const LeakGuard guard;
     std::string text;
     {
-        Kernel kernel{manual()};
+        Kernel kernel{test::virtual_time()};
         kernel.run([&]() -> Coro<void> {
             co_await spawn(disable_cancellation([&]() -> Coro<void> {
                 try {

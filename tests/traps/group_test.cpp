@@ -843,7 +843,7 @@ TEST_CASE("shutdown takes groups down") {
     const LeakGuard guard;
     std::vector<std::string> log;
     {
-        Kernel kernel{manual()};
+        Kernel kernel{test::virtual_time()};
         kernel.run([&]() -> Coro<void> {
             co_await spawn([&]() -> Coro<void> {
                 co_await task_group([&](TaskGroup& group) -> Coro<void> {
@@ -861,7 +861,7 @@ TEST_CASE("shutdown takes groups down") {
 TEST_CASE("a parent that can never go on lets its children go") {
     const LeakGuard guard;
     std::vector<std::string> log;
-    KernelOptions options = manual();
+    KernelOptions options = test::virtual_time();
     options.log = [&](std::string_view line) { log.emplace_back(line); };
     {
         WaitQueue never_woken;

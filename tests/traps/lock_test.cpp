@@ -24,7 +24,7 @@ TEST_CASE("lock.hpp: held until the end of the scope") {
 }
 
 TEST_CASE("a lock that is free costs no trap and no allocation, an RLock neither") {
-    Kernel kernel{manual()};
+    Kernel kernel{test::virtual_time()};
     const auto main = []() -> Coro<void> {
         const std::size_t allocations = allocation_counts().made;
         Lock lock;

@@ -7,8 +7,8 @@
 
 #include <trapline/kernel/kernel.hpp>
 
-#include "../kernel/manual_engine.hpp"
 #include "../support/leaks.hpp"
+#include "../support/virtual_time.hpp"
 
 namespace trapline::test {
 
@@ -19,7 +19,7 @@ using namespace std::chrono_literals;
 template <class Main>
 void on_kernel(Main main) {
     const LeakGuard guard;
-    Kernel kernel{manual()};
+    Kernel kernel{virtual_time()};
     kernel.run(main);
     kernel.shutdown();
     CHECK(kernel.task_count() == 0);

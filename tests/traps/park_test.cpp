@@ -30,7 +30,7 @@ std::string destroyed_under(std::unique_ptr<P> primitive, Wait wait) {
     const CapturedStderr captured;
     const std::string end = in_child([&] {
         std::signal(SIGABRT, SIG_DFL); // doctest would report it
-        Kernel kernel{manual()};
+        Kernel kernel{test::virtual_time()};
         const auto main = [&]() -> Coro<void> {
             auto task = co_await spawn([&]() -> Coro<void> { co_await wait(*primitive); },
                                        {.name = "worker"});
@@ -143,7 +143,7 @@ TEST_CASE("so with queues and channels, on either side, and with those who join 
 
 TEST_CASE("while an exception is on its way it is only said") {
     const CapturedStderr captured;
-    Kernel kernel{manual()};
+    Kernel kernel{test::virtual_time()};
     const auto main = []() -> Coro<void> {
         Event event;
         co_await spawn([&]() -> Coro<void> { co_await event.wait(); }, {.name = "worker"});

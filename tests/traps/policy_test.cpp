@@ -341,7 +341,7 @@ TEST_CASE("observers see the task's own trap and the reply that it gets") {
         std::string text;
     };
     Noting noting;
-    KernelOptions options = manual();
+    KernelOptions options = test::virtual_time();
     options.observer = &noting;
     Kernel kernel{options};
     kernel.run([]() -> Coro<void> {

@@ -13,14 +13,14 @@
 #include <trapline/trapline.hpp>
 
 #include "../conformance/conformance.hpp"
-#include "../kernel/manual_engine.hpp"
+#include "../support/virtual_time.hpp"
 
 using namespace trapline;
 using namespace std::chrono_literals;
 
 namespace {
 
-std::vector<KernelOptions> both() { return {KernelOptions{}, manual()}; }
+std::vector<KernelOptions> both() { return {KernelOptions{}, test::virtual_time()}; }
 
 template <class Body>
 void on_both(Body body) {

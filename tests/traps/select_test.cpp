@@ -12,7 +12,7 @@
 #include <trapline/traps/cancel.hpp>
 #include <trapline/traps/routine.hpp>
 
-#include "../kernel/manual_engine.hpp"
+#include "../support/virtual_time.hpp"
 #include "counted_new.hpp"
 
 using namespace trapline;
@@ -23,7 +23,7 @@ namespace {
 /// Runs `main`, a callable that returns a coroutine, in virtual time; nothing may be left.
 template <class Main>
 void play(Main main) {
-    Kernel kernel{manual()};
+    Kernel kernel{test::virtual_time()};
     kernel.run(std::move(main));
     CHECK(kernel.task_count() == 0);
 }

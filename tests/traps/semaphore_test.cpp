@@ -23,7 +23,7 @@ TEST_CASE("semaphore.hpp: a permit until the end of the scope") {
 }
 
 TEST_CASE("permits that are free cost no trap and no allocation") {
-    Kernel kernel{manual()};
+    Kernel kernel{test::virtual_time()};
     const auto main = []() -> Coro<void> {
         const std::size_t allocations = allocation_counts().made;
         Semaphore semaphore{2};

@@ -18,8 +18,8 @@
 #include <trapline/trapline.hpp>
 
 #include "../conformance/conformance.hpp"
-#include "../kernel/manual_engine.hpp"
 #include "../support/leaks.hpp"
+#include "../support/virtual_time.hpp"
 
 using namespace trapline;
 using namespace std::chrono_literals;
@@ -50,7 +50,7 @@ private:
 };
 
 /// On io_uring, and on the engine in forty lines, whose time jumps.
-std::vector<KernelOptions> both() { return {KernelOptions{}, manual()}; }
+std::vector<KernelOptions> both() { return {KernelOptions{}, test::virtual_time()}; }
 
 template <class Body>
 void on_both(Body body) {

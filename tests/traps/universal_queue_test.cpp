@@ -15,14 +15,14 @@
 #include <trapline/trapline.hpp>
 
 #include "../conformance/conformance.hpp"
-#include "../kernel/manual_engine.hpp"
+#include "../support/virtual_time.hpp"
 
 using namespace trapline;
 using namespace std::chrono_literals;
 
 namespace {
 
-std::vector<KernelOptions> both() { return {KernelOptions{}, manual()}; }
+std::vector<KernelOptions> both() { return {KernelOptions{}, test::virtual_time()}; }
 
 template <class Body>
 void on_both(Body body) {
@@ -302,7 +302,7 @@ TEST_CASE("destroying a queue that a task waits on stops the program, with a wor
                 queue.reset();
                 co_await getter.join();
             },
-            manual());
+            test::virtual_time());
         return "";
     });
     CHECK(death.contains("signal 6"));
@@ -412,7 +412,7 @@ void crowd(const Shape& shape, unsigned seed) {
     std::vector<std::jthread> producers;
     std::vector<std::jthread> consumers;
     for (int k = 0; k < shape.kernels; ++k) {
-        const KernelOptions options = k % 2 ? manual() : KernelOptions{};
+        const KernelOptions options = k % 2 ? test::virtual_time() : KernelOptions{};
         producers.emplace_back([&, options, k] {
             run(
                 [&]() -> Coro<void> {
