@@ -241,11 +241,15 @@ Tried try_close(int fd) noexcept {
 } // namespace
 
 Tried try_connected(const traps::Connect& r) noexcept {
-    int error = 0;
-    socklen_t length = sizeof error;
-    if (::getsockopt(r.fd, SOL_SOCKET, SO_ERROR, &error, &length) != 0)
-        error = errno;
-    return Tried::with(-error);
+    // Asking for SO_ERROR would leave the socket as connecting: another try could not begin.
+    const int flags = ::fcntl(r.fd, F_GETFL);
+    if (flags < 0)
+        return Tried::with(-errno);
+    const NotWaiting not_waiting{r.fd, flags};
+    const std::int64_t result = result_of_call(::connect(r.fd, r.address, r.length));
+    if (result == -EALREADY || result == -EINPROGRESS)
+        return {Next::connecting, r.fd};
+    return Tried::with(result == -EISCONN ? 0 : result);
 }
 
 Tried try_call(Operation& operation, bool ready) noexcept {

@@ -322,6 +322,27 @@ TEST_CASE("epoll: blocking sockets, listeners and pipes wait without blocking, a
     });
 }
 
+TEST_CASE("epoll: a socket whose connect was refused may try again, and succeed") {
+    on_epoll([]() -> Coro<void> {
+        const Descriptor socket{must(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket")};
+        Descriptor listener{must(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), "socket")};
+        sockaddr_in address = loopback(0);
+        const auto* where = reinterpret_cast<const sockaddr*>(&address);
+        must(::bind(listener.get(), where, sizeof address), "bind"); // and nobody listens yet
+        address = loopback(port_of(listener.get()));
+        for (int n = 0; n < 3; ++n) {
+            const auto refused = co_await traps::connect(socket.get(), where, sizeof address);
+            CHECK((!refused && refused.error() == std::errc::connection_refused));
+        }
+        must(::listen(listener.get(), 1), "listen");
+        const auto connected = co_await traps::connect(socket.get(), where, sizeof address);
+        CHECK(connected.has_value());
+        CHECK(is_blocking(socket.get()));
+        const auto twice = co_await traps::connect(socket.get(), where, sizeof address);
+        CHECK((!twice && twice.error() == std::errc::already_connected));
+    });
+}
+
 TEST_CASE("epoll: a write to a full pipe in blocking mode waits until there is room") {
     on_epoll([]() -> Coro<void> {
         const Ends pipe = pipe_ends();
