@@ -1,0 +1,2 @@
+#include <trapline/kernel/replay.hpp>
+#include <doctest/doctest.h>
