@@ -146,11 +146,10 @@ bool Follower::next_is(Event kind, const TaskRecord& task) {
 
 void Follower::ended() {
     const bool whole = next_ && next_->kind == Event::ended;
-    throw ReplayEnded("the recording ends here, after trap " + std::to_string(traps_) + ": " +
-                      reader_.path() +
-                      (whole ? " says that the kernel was destroyed"
-                             : " was not written any further") +
-                      kernel_.describe_waits());
+    throw ReplayEnded(
+        "the recording ends here, after trap " + std::to_string(traps_) + ": " + reader_.path() +
+        (whole ? " says that the kernel was destroyed" : " was not written any further") +
+        kernel_.describe_waits());
 }
 
 void Follower::diverged(const std::string& text) {
@@ -211,6 +210,7 @@ void Follower::step() {
         reply(task, event);
         return resume(task);
     }
+    case Event::opened: opened_ = event.file; return;
     case Event::cancelled: return note_cancelled(task_of(event));
     case Event::interrupted: return note_interrupted(task_of(event));
     case Event::terminated: {
@@ -477,7 +477,8 @@ Reply Follower::reply_of_io(TaskRecord& task, const Read& event) {
     case request_index<Accept>:
     case request_index<OpenAt>:
     case request_index<OpenAt2>:
-        reply.value = descriptors_->make(static_cast<int>(reply.value), &request);
+        reply.value =
+            descriptors_->make(static_cast<int>(reply.value), &request, std::exchange(opened_, {}));
         break;
     case request_index<RecvMsg>: rename_received(*std::get_if<RecvMsg>(&request)->message); break;
     default: break;

@@ -1,5 +1,5 @@
-// Internal. What answers traps in a replay: it schedules nobody, but follows a recording, which says
-// who goes on next, and with what.
+// Internal. What answers traps in a replay: it schedules nobody, but follows a recording, which
+// says who goes on next, and with what.
 #pragma once
 
 #include <condition_variable>
@@ -93,7 +93,7 @@ private:
     std::unordered_map<std::uint64_t, TaskRecord*> tasks_; ///< by number
     std::uint64_t traps_ = 0;
     std::uint64_t until_;
-    std::uint64_t cancelled_up_to_ = 0;
+    recording::FileKind opened_; ///< by the task that is replied to next
     bool over_ = false;
 
     std::mutex mutex_; ///< with threads that complete what tasks wait for

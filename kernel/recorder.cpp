@@ -7,6 +7,7 @@
 #include <vector>
 
 #include <dirent.h>
+#include <sys/stat.h>
 
 #include "recording.hpp"
 
@@ -21,6 +22,12 @@ namespace {
 // so that a busy one pays for full blocks alone.
 constexpr Duration block_costs = std::chrono::milliseconds{1};
 constexpr Duration allowance_max = 64 * block_costs;
+
+bool opens_file(const Trap& trap) noexcept {
+    const auto* io = std::get_if<traps::Io>(&trap);
+    return io && (io->request.index() == traps::request_index<traps::OpenAt> ||
+                  io->request.index() == traps::request_index<traps::OpenAt2>);
+}
 
 std::vector<int> open_descriptors() {
     std::vector<int> open;
@@ -114,6 +121,18 @@ void Recorder::trapped(const TaskRecord& task, const Trap& trap) noexcept {
         next_->trapped(task, trap);
 }
 
+/// What programs ask by fstat(2), which never blocks, is known to a replay, too.
+void Recorder::note_opened(const TaskRecord& task, int fd) noexcept {
+    struct ::stat status{};
+    if (::fstat(fd, &status) != 0)
+        return;
+    begin(Event::opened, task);
+    writer_->number(status.st_mode);
+    writer_->number(static_cast<std::uint64_t>(status.st_size));
+    writer_->signed_number(std::int64_t{status.st_mtim.tv_sec} * 1'000'000'000 +
+                           status.st_mtim.tv_nsec);
+}
+
 void Recorder::replied(const TaskRecord& task, const Reply& reply) noexcept {
     const bool is_self = task.frame.trap.index() == trap_index<traps::Self>;
     const std::int64_t value = is_self ? static_cast<std::int64_t>(task.id) : reply.value;
@@ -129,6 +148,8 @@ void Recorder::replied(const TaskRecord& task, const Reply& reply) noexcept {
     if (io)
         for_each_written(task.frame.trap, reply, room,
                          [&](std::span<std::byte> part) { written += part.size(); });
+    if (opens_file(task.frame.trap) && !reply.failed() && reply.interrupt == Interrupt::none)
+        note_opened(task, static_cast<int>(reply.value));
     begin(Event::replied, task);
     const int parts = static_cast<int>(reply.interrupt) | (task.interrupt_pending ? 4 : 0) |
                       (value != 0 ? 8 : 0) | (reply.progress != 0 ? 16 : 0) |

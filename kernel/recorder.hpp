@@ -70,7 +70,7 @@ public:
 private:
     void begin(recording::Event kind) noexcept;
     void begin(recording::Event kind, const TaskRecord& task) noexcept;
-    void note_written(const TaskRecord& task, const Reply& reply, socklen_t room) noexcept;
+    void note_opened(const TaskRecord& task, int fd) noexcept;
 
     std::unique_ptr<recording::Writer> writer_;
     Observer* next_;

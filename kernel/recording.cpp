@@ -458,6 +458,11 @@ void Reader::read(Read& event) {
         event.parent = number();
         event.text = text();
         return;
+    case Event::opened:
+        event.file.mode = static_cast<std::uint32_t>(number());
+        event.file.size = number();
+        event.file.modified_ns = signed_number();
+        return;
     case Event::trapped: {
         event.trap.kind = byte();
         const TrapNote::Shape* shape = TrapNote::shape_of(event.trap.kind);

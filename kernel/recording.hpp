@@ -39,6 +39,7 @@ enum class Event : std::uint8_t {
     cancelled,   ///< a cancellation is on its way to it
     interrupted, ///< what it was blocked in has been ended by an interrupt
     terminated,  ///< it has ended; or was destroyed, if it did not run
+    opened,      ///< what it opens, as its reply says, is such a file
     deadlock,    ///< run() threw this
     ended,       ///< the kernel is gone
 };
@@ -118,16 +119,24 @@ private:
     std::function<void(std::string_view)> log_;
 };
 
+/// What programs ask of a file that they have just opened.
+struct FileKind {
+    std::uint32_t mode = 0; ///< its type and permissions, as in stat(2); 0: not known
+    std::uint64_t size = 0;
+    std::int64_t modified_ns = 0; ///< since 1970
+};
+
 /// An event as it was read. What its kind does not have is empty.
 struct Read {
     Event kind{};
     std::uint64_t task = 0;
-    std::uint64_t parent = 0;   ///< of one that was created; 0: none
-    std::string text;           ///< a name, or why run() threw
-    Duration passed{};          ///< with a turn
-    std::vector<int> open;      ///< descriptors
-    TrapNote trap;              ///< its text is `text`
-    Reply reply;                ///< of Self, Accept and the like: numbers of the recorded process
+    std::uint64_t parent = 0; ///< of one that was created; 0: none
+    std::string text;         ///< a name, or why run() threw
+    Duration passed{};        ///< with a turn
+    std::vector<int> open;    ///< descriptors
+    FileKind file;            ///< that was opened
+    TrapNote trap;            ///< its text is `text`
+    Reply reply;              ///< of Self, Accept and the like: numbers of the recorded process
     bool interrupt_waits = false;
     std::span<const std::byte> written; ///< in `storage`, or in the file
     std::vector<std::byte> storage;

@@ -1,10 +1,7 @@
 // Replays: a program runs again as a recording says, without the network, the clock or an engine.
 //
-//     try {
-//         run(work(), {.replay = path});
-//     } catch (const ReplayDiverged& difference) {
-//         std::puts(difference.what()); // the trap, the task, where it awaits, both traps
-//     }
+//     // Throws ReplayDiverged, which names the trap, the task, where it awaits, and what it did.
+//     run(work(), {.replay = path});
 //
 // KernelOptions::replay does it for a kernel, TRAPLINE_REPLAY=FILE for any program, kernel by
 // kernel as TRAPLINE_RECORD numbers them. The recording says which task goes on next, and with

@@ -37,15 +37,33 @@ int socket_like(int listener) noexcept {
     return socket_of(domain, type);
 }
 
+/// Of the same type, size, permissions and age; what is in it reads as zeros.
+int file_like(const recording::FileKind& file) noexcept {
+    if (S_ISDIR(file.mode)) // one in which nothing can be made or removed
+        return ::open("/proc/self/fdinfo", O_PATH | O_DIRECTORY | O_CLOEXEC);
+    const int fd = ::memfd_create("replay", MFD_CLOEXEC);
+    if (fd < 0 || !S_ISREG(file.mode))
+        return fd;
+    constexpr std::int64_t second = 1'000'000'000;
+    const timespec modified{static_cast<time_t>(file.modified_ns / second),
+                            static_cast<long>(file.modified_ns % second)};
+    const timespec times[2]{modified, modified};
+    // What of this is refused is not like it, no more.
+    [[maybe_unused]] const bool alike = ::ftruncate(fd, static_cast<off_t>(file.size)) == 0 &&
+                                        ::fchmod(fd, file.mode & 07777) == 0 &&
+                                        ::futimens(fd, times) == 0;
+    return fd;
+}
+
 /// Something of its own identity, never connected, empty.
-int stand_in_for(const traps::IoRequest* request) noexcept {
+int stand_in_for(const traps::IoRequest* request, const recording::FileKind& file) noexcept {
     if (request) {
         if (const auto* socket = std::get_if<traps::Socket>(request))
             return socket_of(socket->domain, socket->type);
         if (const auto* accept = std::get_if<traps::Accept>(request))
             return socket_like(accept->fd);
     }
-    return ::memfd_create("replay", MFD_CLOEXEC);
+    return file_like(file);
 }
 
 } // namespace
@@ -74,8 +92,8 @@ StandIns::~StandIns() {
         ::close(fd); // who asked for it has given it up
 }
 
-int StandIns::make(int recorded, const traps::IoRequest* request) {
-    const int made = stand_in_for(request);
+int StandIns::make(int recorded, const traps::IoRequest* request, const recording::FileKind& file) {
+    const int made = stand_in_for(request, file);
     if (made < 0)
         throw std::system_error(errno, std::system_category(), "a stand-in for a descriptor");
     int here = made;

@@ -12,6 +12,7 @@
 #include <sys/types.h>
 
 #include "../traps/io_request.hpp"
+#include "recording.hpp"
 
 namespace trapline {
 
@@ -23,9 +24,10 @@ public:
     StandIns& operator=(const StandIns&) = delete;
     ~StandIns();
 
-    /// For a descriptor that `request` answered, or (null) one that came with a message. Answers
-    /// the number to use here. Throws std::system_error when there are no more descriptors.
-    int make(int recorded, const traps::IoRequest* request);
+    /// For a descriptor that `request` answered, or (null) one that came with a message; a file
+    /// that was opened is like `file`, but has no content. Answers the number to use here. Throws
+    /// std::system_error when there are no more descriptors.
+    int make(int recorded, const traps::IoRequest* request, const recording::FileKind& file = {});
 
     /// Whether what was `recorded` is `here`. Those that the program made without a trap are learnt
     /// when they are first seen.

@@ -229,8 +229,7 @@ std::string describe(Kind kind, std::int64_t value) {
     switch (kind) {
     case Kind::flags: return in_hex(static_cast<std::uint64_t>(value));
     case Kind::duration: return std::to_string(value) + " ns";
-    case Kind::time:
-        return value == ticks(never) ? "never" : std::to_string(value) + " ns";
+    case Kind::time: return value == ticks(never) ? "never" : std::to_string(value) + " ns";
     case Kind::number:
     case Kind::descriptor:
     case Kind::task: break;

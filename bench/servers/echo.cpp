@@ -1,15 +1,20 @@
 // The echo server of examples/echo.cpp as the comparison runs it: until SIGTERM or SIGINT, and
 // without a word about its clients.
 //
-//     server_echo 127.0.0.1:25000 [--receive] [--epoll] [--counters]
+//     server_echo 127.0.0.1:25000 [--receive] [--epoll] [--record] [--counters]
 //
-// With --receive it takes what comes in lent buffers. With --epoll it runs on that engine.
+// With --receive it takes what comes in lent buffers. With --epoll it runs on that engine. With
+// --record it is recorded, into a file in memory that is gone with it.
 #include <algorithm>
 #include <array>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <string>
 #include <string_view>
 #include <vector>
+
+#include <unistd.h>
 
 #include <trapline/trapline.hpp>
 
@@ -63,7 +68,14 @@ int main(int argc, char** argv) {
         const auto has = [&](std::string_view o) {
             return std::ranges::find(options, o) != options.end();
         };
-        Kernel kernel{{.engine = has("--epoll") ? "epoll" : ""}};
+        KernelOptions kernel_options{.engine = has("--epoll") ? "epoll" : ""};
+        if (has("--record")) {
+            kernel_options.record = "/dev/shm/server_echo-" + std::to_string(::getpid());
+            std::atexit([] {
+                std::remove(("/dev/shm/server_echo-" + std::to_string(::getpid())).c_str());
+            });
+        }
+        Kernel kernel{kernel_options};
         const char* at = argc > 1 ? argv[1] : "127.0.0.1:25000";
         kernel.run(server(SocketAddress::parse(at), has("--receive")));
         if (has("--counters"))

@@ -56,9 +56,8 @@ std::string thrown_by(F&& f) {
 std::string record_much(const std::string& path, const std::string& why) {
     std::vector<std::string> log;
     const int rounds =
-        run(much_work(), {.record = path, .log = [&](std::string_view line) {
-                              log.emplace_back(line);
-                          }});
+        run(much_work(),
+            {.record = path, .log = [&](std::string_view line) { log.emplace_back(line); }});
     if (rounds != 50'000)
         return "the program did not go on";
     if (log.size() != 1)

@@ -18,8 +18,9 @@ namespace trapline::test {
 /// A file name of its own; what lies there is removed when it goes.
 class RecordingFile {
 public:
-    RecordingFile() : path("/tmp/trapline-recording-" + std::to_string(::getpid()) + "-" +
-                           std::to_string(++count_)) {}
+    RecordingFile()
+        : path("/tmp/trapline-recording-" + std::to_string(::getpid()) + "-" +
+               std::to_string(++count_)) {}
     RecordingFile(const RecordingFile&) = delete;
     RecordingFile& operator=(const RecordingFile&) = delete;
     ~RecordingFile() { std::remove(path.c_str()); }

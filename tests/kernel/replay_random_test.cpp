@@ -1,4 +1,5 @@
 // Random programs, recorded and replayed: what their tasks see must be the same, step by step.
+// TRAPLINE_PROGRAMS=<n> runs so many, TRAPLINE_SEED=<seed> the one that failed.
 #include <array>
 #include <cstddef>
 #include <cstdint>
@@ -13,8 +14,8 @@
 #include <doctest/doctest.h>
 
 #include <trapline/kernel/replay.hpp>
-#include <trapline/traps/sanitizers.hpp>
 #include <trapline/trapline.hpp>
+#include <trapline/traps/sanitizers.hpp>
 
 #include "../support/leaks.hpp"
 #include "recordings.hpp"
@@ -81,7 +82,9 @@ private:
         case 2: co_await use_permit(); break;
         case 3: co_await send(); break;
         case 4: co_await receive(); break;
-        case 5: (void)co_await ignore_after(moment(), queue_.put(static_cast<int>(below(100)))); break;
+        case 5:
+            (void)co_await ignore_after(moment(), queue_.put(static_cast<int>(below(100))));
+            break;
         case 6: co_await take(); break;
         case 7: co_await read_zeros(); break;
         case 8: co_await on_thread(); break;
@@ -174,8 +177,8 @@ private:
 
     Coro<void> on_thread() {
         const unsigned number = below(1000);
-        const unsigned answer = co_await disable_cancellation(
-            run_in_thread([number] { return number + 1; }));
+        const unsigned answer =
+            co_await disable_cancellation(run_in_thread([number] { return number + 1; }));
         note("thread said ", answer);
     }
 
@@ -226,6 +229,8 @@ TEST_CASE("random programs see the same when they are replayed") {
     if (const char* given = std::getenv("TRAPLINE_SEED")) {
         first = std::strtoull(given, nullptr, 10);
         count = 1;
+    } else if (const char* given_count = std::getenv("TRAPLINE_PROGRAMS")) {
+        count = std::strtoull(given_count, nullptr, 10);
     }
     std::size_t seen = 0;
     for (std::uint64_t seed = first; seed < first + count; ++seed) {
