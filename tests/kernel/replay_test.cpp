@@ -17,7 +17,11 @@
 #include <thread>
 #include <vector>
 
+#include <linux/filter.h>
+#include <linux/seccomp.h>
+#include <sys/prctl.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -74,6 +78,19 @@ std::string thrown_by(F&& f) {
 
 std::string replayed(const RecordingFile& file) {
     return thrown_by([&] { run(works_with_children(), {.replay = file.path}); });
+}
+
+/// By a seccomp filter, for this process for good.
+bool forbid_rings() {
+    sock_filter filter[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, __NR_io_uring_setup, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
+    };
+    const sock_fprog program{std::size(filter), filter};
+    return ::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
+           ::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
 }
 
 void check_same(const Logs& logs) {
@@ -476,6 +493,19 @@ TEST_CASE("several runs of one kernel, and its shutdown, are followed") {
     const std::string recorded = program({.record = file.path});
     CHECK(recorded == "ran ran ran cancelled cancelled cancelled ");
     CHECK(program({.replay = file.path}) == recorded);
+}
+
+TEST_CASE("a recording is replayed where io_uring is refused") {
+    const RecordingFile file;
+    run(works_with_children(), {.record = file.path});
+    const std::string outcome = in_child([&]() -> std::string {
+        if (!forbid_rings())
+            return "no filter";
+        if (thrown_by([] { Kernel{{.engine = "uring"}}; }) == "nothing")
+            return "not refused";
+        return replayed(file);
+    });
+    CHECK((outcome == "nothing" || outcome == "no filter"));
 }
 
 // --- what differs --------------------------------------------------------------------------
