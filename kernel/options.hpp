@@ -84,8 +84,8 @@ struct KernelOptions {
     /// no engine then. Empty: the environment variable TRAPLINE_REPLAY, else it is no replay.
     std::string replay{};
 
-    /// A replay stops before this trap, counted from 1; 0: the environment variable
-    /// TRAPLINE_REPLAY_UNTIL, else it goes on to the end.
+    /// A replay stops before this trap, counted from 1. 0: in a program's first kernel the
+    /// environment variable TRAPLINE_REPLAY_UNTIL, else it goes on to the end.
     std::uint64_t replay_until = 0;
 
     /// Shuffles the ready tasks of each turn, to show that nothing depends on their order.

@@ -5,7 +5,8 @@
 //     run(work(), {.observer = &recorder});
 //
 // KernelOptions::record does it for a kernel, and TRAPLINE_RECORD=FILE for any program, whose
-// further kernels record into FILE.2, FILE.3 and so on, in the order in which they are made.
+// further kernels record into FILE.2, FILE.3 and so on, in the order in which they are made, and
+// the programs that it starts meanwhile into FILE-PID.
 //
 // It notes each step of each task: the trap with those of its arguments that mean something in
 // another process, the reply, and what Linux wrote into the program's memory, so every byte that

@@ -146,6 +146,16 @@ int find_build_id(dl_phdr_info* object, std::size_t, void* found) {
 /// their files. Like threads, variables of the environment belong to the process.
 constinit std::atomic<unsigned> kernels_made = 0;
 
+/// Whether another kernel records there: that of a program which has started this one.
+bool is_in_use(const std::string& path) noexcept {
+    const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
+    if (fd < 0)
+        return false;
+    const bool in_use = ::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
+    ::close(fd);
+    return in_use;
+}
+
 } // namespace
 
 std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t so_far) noexcept {
@@ -181,6 +191,8 @@ void choose(KernelOptions& options) {
         if (!chosen.empty()) {
             const unsigned number = kernels_made.fetch_add(1, std::memory_order_relaxed) + 1;
             chosen += number > 1 ? "." + std::to_string(number) : "";
+            if (&chosen == &options.record && is_in_use(chosen))
+                chosen += "-" + std::to_string(::getpid());
             if (options.replay_until == 0 && number == 1)
                 options.replay_until =
                     std::strtoull(variable("TRAPLINE_REPLAY_UNTIL").c_str(), nullptr, 10);

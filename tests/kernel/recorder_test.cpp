@@ -214,6 +214,20 @@ TEST_CASE("TRAPLINE_RECORD and TRAPLINE_REPLAY number the kernels of a program")
         std::remove((file.path + suffix).c_str());
 }
 
+TEST_CASE("a program that was started by a recorded one records into a file of its own") {
+    const RecordingFile file;
+    const Recorder parents{file.path};
+    std::string own;
+    CHECK(in_child([&] {
+              ::setenv("TRAPLINE_RECORD", file.path.c_str(), 1);
+              run(work());
+              own = file.path + "-" + std::to_string(::getpid());
+              const bool recorded = size_of(own) > 64;
+              std::remove(own.c_str());
+              return recorded ? "" : "not recorded";
+          }) == "");
+}
+
 TEST_CASE("a forked child leaves its parent's recording alone") {
     const RecordingFile file;
     const auto body = []() -> Coro<void> {
