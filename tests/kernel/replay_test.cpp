@@ -322,6 +322,32 @@ TEST_CASE("a file that is gone reads as it did") {
     CHECK(::stat(data.path.c_str(), &status) != 0); // nothing was written
 }
 
+TEST_CASE("an opened file is of the type, size and age that it had") {
+    const LeakGuard guard;
+    const RecordingFile data;
+    data.write(std::string(12'345, 'x'));
+    const auto program = [&](std::string& log) -> Coro<void> {
+        for (const std::string& path : {data.path, std::string("/tmp")}) {
+            File file = co_await File::open(path);
+            struct ::stat about{};
+            ::fstat(file.fd(), &about);
+            log += S_ISREG(about.st_mode) ? "file" : S_ISDIR(about.st_mode) ? "directory" : "?";
+            if (S_ISREG(about.st_mode))
+                log += " of " + std::to_string(about.st_size) + " bytes, changed at " +
+                       std::to_string(about.st_mtim.tv_sec) + "." +
+                       std::to_string(about.st_mtim.tv_nsec) + "\n";
+        }
+    };
+    const RecordingFile file;
+    Logs logs;
+    run(program(logs.recorded), {.record = file.path});
+    data.write("other");
+    run(program(logs.replayed), {.replay = file.path});
+    check_same(logs);
+    CHECK(logs.recorded.contains("file of 12345 bytes"));
+    CHECK(logs.recorded.ends_with("directory"));
+}
+
 TEST_CASE("datagrams come with their senders") {
     const LeakGuard guard;
     check_same(record_and_replay([](std::string& log) -> Coro<void> {
@@ -412,6 +438,7 @@ TEST_CASE("a signal that ended a server ends its replay") {
 
 TEST_CASE("a server with idle limits cuts off the same clients") {
     const LeakGuard guard;
+    const test::CapturedStderr quiet; // it says whom it cut off
     const auto program = [](std::string& log) -> Coro<void> {
         const auto talk = [&log](TcpStream client) -> Coro<void> {
             std::array<std::byte, 16> buffer;
