@@ -26,6 +26,8 @@
 #include "io/tls_server.hpp"
 #endif
 #include "kernel/kernel.hpp"
+#include "kernel/recorder.hpp"
+#include "kernel/replay.hpp"
 #include "traps/async_generator.hpp"
 #include "traps/barrier.hpp"
 #include "traps/calls.hpp"

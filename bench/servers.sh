@@ -1,8 +1,8 @@
 #!/bin/sh
-# Compares echo servers: ours on both engines, raw io_uring and raw epoll over TCP, ours in its own
-# loop and inside others, ours with OpenSSL on raw epoll over TLS, ours with recvmmsg over UDP, and
-# ours with raw io_uring over socket pairs within one process; proxies: ours and socat; and ways to
-# send: with and without zero-copy, and files. Prints tables, and writes build/servers.json.
+# Compares echo servers: ours on both engines, recorded, and inside other loops, raw io_uring and raw
+# epoll over TCP, ours with OpenSSL on raw epoll over TLS, ours with recvmmsg over UDP, and ours with
+# raw io_uring over socket pairs within one process; proxies: ours and socat; and ways to send: with
+# and without zero-copy, and files. Prints tables, and writes build/servers.json.
 #
 #     sh bench/servers.sh                 all of it, about eight minutes
 #     sh bench/servers.sh tcp|inside|tls|udp|proxy|zero-copy|sendfile|unix|memory

@@ -63,16 +63,18 @@ SignalSet::~SignalSet() {
 
 Coro<int> SignalSet::next() {
     for (;;) {
-        // Waiting takes no signal away; the read that follows does not wait.
+        // Waiting takes no signal away; the read that follows waits only if another one took it.
         const auto ready = co_await traps::read_wait(descriptor_.get());
         if (!ready)
             detail::raise_error(ready.error().value(), "wait for a signal");
+        // By a trap, so that whoever records or replays traps knows which signal it was.
         signalfd_siginfo info{};
-        const ssize_t got = ::read(descriptor_.get(), &info, sizeof info);
-        if (got == static_cast<ssize_t>(sizeof info))
+        const auto got =
+            co_await traps::read(descriptor_.get(), std::as_writable_bytes(std::span(&info, 1)));
+        if (!got)
+            detail::raise_error(got.error().value(), "read of a signal");
+        if (*got == sizeof info)
             co_return static_cast<int>(info.ssi_signo);
-        if (got < 0 && errno != EAGAIN && errno != EINTR)
-            detail::raise_error(errno, "read of a signal");
     }
 }
 

@@ -24,10 +24,15 @@ std::string describe_wait(const TaskRecord& task) {
 } // namespace
 
 std::string Kernel::describe_deadlock() const {
+    return "deadlock: main has not ended, and nothing can ever happen again" + describe_waits();
+}
+
+/// A line a task, the oldest first, each begun by its line feed.
+std::string Kernel::describe_waits() const {
     std::vector<const TaskRecord*> newest_first;
     for (TaskRecord* task = tasks_.newest(); task; task = TaskTable::older(*task))
         newest_first.push_back(task);
-    std::string text = "deadlock: main has not ended, and nothing can ever happen again";
+    std::string text;
     for (const TaskRecord* task : newest_first | std::views::reverse)
         text += "\n" + describe_wait(*task);
     return text;

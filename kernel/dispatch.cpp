@@ -76,8 +76,15 @@ template <bool observed>
 inline void Kernel::run_turns_until_ended(const TaskRecord& main) {
     while (main.state != TaskState::terminated) {
         if (!turn<observed>()) [[unlikely]]
-            throw Deadlock(describe_deadlock());
+            raise_deadlock();
     }
+}
+
+void Kernel::raise_deadlock() {
+    const std::string text = describe_deadlock();
+    if (observer_)
+        observer_->deadlock(text);
+    throw Deadlock(text);
 }
 
 bool Kernel::turn_once() { return observer_ || shuffler_ ? turn<true>() : turn<false>(); }
@@ -89,10 +96,14 @@ inline bool Kernel::turn() {
     if ((awaited_ | timers_.size()) != 0 || ready_.empty()) {
         if (stuck()) [[unlikely]]
             return false;
+        if (observed && observer_ && ready_.empty())
+            observer_->waiting(read_clock());
         serve_world(ready_.empty());
         if (ready_.empty()) [[unlikely]]
             return true;
     }
+    if (observed && observer_)
+        observer_->turn(read_clock());
     run_ready<observed>();
     return true;
 }

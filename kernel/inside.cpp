@@ -5,12 +5,20 @@
 #include <system_error>
 #include <utility>
 
+#include "follower.hpp"
 #include "kernel.hpp"
 
 namespace trapline {
 
+/// A recording says nothing of the loop around.
+void Kernel::check_no_replay(const char* call) const {
+    if (follower_)
+        throw std::system_error(ENOTSUP, std::system_category(), std::string(call) + " in a replay");
+}
+
 int Kernel::pollable_fd() {
     check_thread();
+    check_no_replay("pollable_fd");
     const int fd = engine_->pollable_fd();
     if (!std::exchange(pollable_, true))
         tell_host(); // of what there is already
@@ -19,6 +27,7 @@ int Kernel::pollable_fd() {
 
 void Kernel::adopt_from_outside(TaskRecord& task) {
     check_thread();
+    check_no_replay("spawn from outside");
     adopt(task);
     if (host_waits_)
         tell_host();
@@ -28,6 +37,7 @@ bool Kernel::cancel(const Task<void>& task) {
     if (!task)
         detail::raise_empty_handle();
     check_thread();
+    check_no_replay("cancel from outside");
     TaskRecord& record = *task.record();
     if (record.state == TaskState::terminated)
         return false;

@@ -49,6 +49,8 @@ void Kernel::interrupt_if_blocked(TaskRecord& task) noexcept {
             engine_->cancel(own.operation);
         return;
     }
+    if (observer_) [[unlikely]]
+        observer_->interrupted(task);
     make_ready(task, interrupt_reply(task));
 }
 
@@ -61,6 +63,8 @@ Delivery Kernel::send_cancel(TaskRecord& task) noexcept {
             limit->disarmed = true;
         own.pending = Interrupt::cancelled;
         task.interrupt_pending = true;
+        if (observer_) [[unlikely]]
+            observer_->cancelled(task);
         interrupt_if_blocked(task);
     }
     return own.pending == Interrupt::none ? Delivery::delivered : Delivery::pending;

@@ -12,6 +12,8 @@
 #include "engines/epoll.hpp"
 #include "engines/simulation.hpp"
 #include "engines/uring.hpp"
+#include "follower.hpp"
+#include "recorder.hpp"
 #include "stop_signals.hpp"
 
 namespace trapline {
@@ -85,7 +87,11 @@ std::unique_ptr<Engine> make_default_engine(const KernelOptions& options) {
     }
 }
 
-std::unique_ptr<Engine> make_engine(const KernelOptions& options) {
+/// The first thing that a kernel makes: it also settles whether it records or replays.
+std::unique_ptr<Engine> make_engine(KernelOptions& options) {
+    recording::choose(options);
+    if (!options.replay.empty())
+        return std::make_unique<NoEngine>("replay of " + options.replay);
     if (options.make_engine) {
         if (auto engine = options.make_engine())
             return engine;
@@ -114,10 +120,17 @@ Kernel::Kernel(KernelOptions options)
       log_(std::move(options.log)) {
     if (options.shuffle_seed)
         shuffler_ = std::make_unique<std::mt19937_64>(*options.shuffle_seed);
-    if (!options.cancel_on.empty())
+    if (!options.replay.empty())
+        follower_ = std::make_unique<Follower>(*this, options.replay, options.replay_until);
+    else if (!options.cancel_on.empty())
         stop_ = std::make_unique<StopSignals>(options.cancel_on);
     if (options.ignore_sigpipe)
         ignore_sigpipe_if_default();
+    if (!options.record.empty()) {
+        recorder_ = std::make_unique<Recorder>(
+            options.record, Recorder::Options{.next = options.observer, .log = log_});
+        observer_ = recorder_.get();
+    }
 }
 
 void Kernel::log(std::string_view line) const { write_log(log_, line); }
@@ -127,7 +140,8 @@ Kernel::~Kernel() {
         shutdown();
     } catch (const std::exception& failure) {
         log(failure.what());
-        std::abort(); // tasks are left that use this kernel
+        if (!tasks_.empty())
+            std::abort(); // they use this kernel
     }
     while (threads_inside_.load(std::memory_order_acquire) != 0)
         std::this_thread::yield();
@@ -171,6 +185,8 @@ void Kernel::run_main(TaskRecord& main) {
     check_may_run();
     const Running running;
     const HostBusy busy{*this};
+    if (follower_) [[unlikely]]
+        return follower_->run(main);
     SignalScope signals{*this};
     adopt(main);
     signals.cancel(main);
@@ -179,6 +195,7 @@ void Kernel::run_main(TaskRecord& main) {
 
 bool Kernel::run_once(Duration max_wait) {
     check_may_run();
+    check_no_replay("run_once");
     const Running running;
     const HostBusy busy{*this};
     const bool left = turn_for_host(max_wait);
@@ -277,6 +294,8 @@ void Kernel::shutdown() {
     check_may_run();
     const Running running;
     const HostBusy busy{*this};
+    if (follower_) [[unlikely]]
+        follower_->shutdown();
     std::uint64_t cancelled_up_to = 0;
     while (!tasks_.empty()) {
         if (tasks_.last_id() != cancelled_up_to) { // also what cleanup spawns

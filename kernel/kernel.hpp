@@ -36,6 +36,7 @@
 
 namespace trapline {
 
+class Follower;
 class StopSignals;
 
 namespace detail {
@@ -51,7 +52,8 @@ public:
         Engine::Counters engine;
     };
 
-    /// Throws std::system_error when the engine cannot be had, with the likely cause and remedy.
+    /// Throws std::system_error when the engine cannot be had, with the likely cause and remedy, or
+    /// a file to record into; in a replay what replay.hpp says.
     explicit Kernel(KernelOptions options = {});
     Kernel(const Kernel&) = delete;
     Kernel& operator=(const Kernel&) = delete;
@@ -141,6 +143,7 @@ public:
 
 private:
     friend detail::OnlyRun;
+    friend Follower;
 
     /// Whether a trap was answered on the spot, so that the task goes on within its turn.
     enum class Answer : bool { later, now };
@@ -155,6 +158,7 @@ private:
     void rest() noexcept;
     void tell_host() noexcept;
     void check_thread() const;
+    void check_no_replay(const char* call) const;
 
     // Signals that cancel main (stop_signals.cpp).
     class SignalScope {
@@ -179,6 +183,7 @@ private:
     template <bool observed>
     [[gnu::always_inline]] void run_turns_until_ended(const TaskRecord& main);
     bool turn_once();
+    [[noreturn]] void raise_deadlock();
     template <bool observed>
     [[gnu::always_inline]] bool turn();
     bool stuck() noexcept;
@@ -248,6 +253,7 @@ private:
 
     // Describing (describe.cpp).
     std::string describe_deadlock() const;
+    std::string describe_waits() const;
     void log(std::string_view line) const;
 
     std::unique_ptr<Engine> engine_;
@@ -283,6 +289,10 @@ private:
     std::unique_ptr<std::mt19937_64> shuffler_;
     std::vector<TaskRecord*> shuffled_;
     std::function<void(std::string_view)> log_;
+
+    std::unique_ptr<Observer> recorder_; ///< null without KernelOptions::record
+    std::unique_ptr<Follower> follower_; ///< null unless this is a replay: then it does all
+
     std::thread::id thread_ = std::this_thread::get_id();
 };
 

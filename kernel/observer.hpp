@@ -14,8 +14,11 @@
 // wake anything. A trap that is answered at once shows as trapped and replied in a row.
 #pragma once
 
+#include <string_view>
+
 #include "../traps/reply.hpp"
 #include "../traps/task.hpp"
+#include "../traps/time.hpp"
 #include "../traps/trap.hpp"
 
 namespace trapline {
@@ -34,6 +37,18 @@ public:
     virtual void replied(const TaskRecord&, const Reply&) noexcept {}
     /// It has ended; its coroutine is destroyed.
     virtual void terminated(const TaskRecord&) noexcept {}
+
+    /// Somebody cancels the task; the interrupt waits until it can take it.
+    virtual void cancelled(const TaskRecord&) noexcept {}
+    /// What it was blocked in has been ended by an interrupt: it is ready. I/O shows as replied.
+    virtual void interrupted(const TaskRecord&) noexcept {}
+
+    /// The kernel has looked at the world, and runs now those that are ready.
+    virtual void turn(TimePoint) noexcept {}
+    /// Nobody is ready: it is going to wait for the world.
+    virtual void waiting(TimePoint) noexcept {}
+    /// run() is going to throw Deadlock with this text.
+    virtual void deadlock(std::string_view) noexcept {}
 };
 
 } // namespace trapline

@@ -80,6 +80,18 @@ struct KernelOptions {
     /// Sees every step. Not owned; outlives the kernel.
     Observer* observer = nullptr;
 
+    /// Records all that happens into this file, see recorder.hpp. Empty: the environment variable
+    /// TRAPLINE_RECORD, else nothing is recorded.
+    std::string record{};
+
+    /// Plays the recording in this file again instead of doing anything, see replay.hpp: there is
+    /// no engine then. Empty: the environment variable TRAPLINE_REPLAY, else it is no replay.
+    std::string replay{};
+
+    /// A replay stops before this trap, counted from 1. 0: in a program's first kernel the
+    /// environment variable TRAPLINE_REPLAY_UNTIL, else it goes on to the end.
+    std::uint64_t replay_until = 0;
+
     /// Shuffles the ready tasks of each turn, to show that nothing depends on their order.
     std::optional<std::uint64_t> shuffle_seed{};
 

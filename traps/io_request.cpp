@@ -56,12 +56,14 @@ bool interruptible(const IoRequest& request) noexcept {
     return std::visit([]<class R>(const R&) { return R::interruptible; }, request);
 }
 
-const char* name_of(const IoRequest& request) noexcept {
+const char* name_of_request(std::size_t index) noexcept {
     static constexpr std::array<const char*, std::variant_size_v<IoRequest>> names{
         "nop",     "poll",    "socket",  "bind",  "listen",  "getsockname", "setsockopt", "accept",
         "connect", "recv",    "receive", "send",  "recvmsg", "sendmsg",     "read",       "write",
         "openat",  "openat2", "close",   "fsync", "statx",   "shutdown",    "splice"};
-    return names[request.index()];
+    return names[index];
 }
+
+const char* name_of(const IoRequest& request) noexcept { return name_of_request(request.index()); }
 
 } // namespace trapline::traps

@@ -262,4 +262,7 @@ bool interruptible(const IoRequest& request) noexcept;
 /// The operation's name as in "recv", for messages.
 const char* name_of(const IoRequest& request) noexcept;
 
+/// The name of the operation with that index.
+const char* name_of_request(std::size_t index) noexcept;
+
 } // namespace trapline::traps

@@ -1,20 +1,24 @@
 // The echo server of examples/echo.cpp as the comparison runs it: until SIGTERM or SIGINT, and
 // without a word about its clients.
 //
-//     server_echo 127.0.0.1:25000 [--receive] [--epoll] [--inside] [--counters]
+//     server_echo 127.0.0.1:25000 [--receive] [--epoll] [--inside] [--record] [--counters]
 //
 // With --receive it takes what comes in lent buffers. With --epoll it runs on that engine. With
 // --inside its kernel lives in another loop: one around epoll that does nothing else, or Asio's
-// (server_echo_asio).
+// (server_echo_asio). With --record it is recorded, into a file in memory that is gone with it.
 #include <algorithm>
 #include <array>
 #include <cerrno>
 #include <cstdio>
+#include <cstdlib>
 #include <exception>
+#include <string>
 #include <string_view>
 #include <system_error>
 #include <utility>
 #include <vector>
+
+#include <unistd.h>
 
 #include <trapline/trapline.hpp>
 
@@ -113,7 +117,14 @@ int main(int argc, char** argv) {
         const auto has = [&](std::string_view o) {
             return std::ranges::find(options, o) != options.end();
         };
-        Kernel kernel{{.engine = has("--epoll") ? "epoll" : ""}};
+        KernelOptions kernel_options{.engine = has("--epoll") ? "epoll" : ""};
+        if (has("--record")) {
+            kernel_options.record = "/dev/shm/server_echo-" + std::to_string(::getpid());
+            std::atexit([] {
+                std::remove(("/dev/shm/server_echo-" + std::to_string(::getpid())).c_str());
+            });
+        }
+        Kernel kernel{kernel_options};
         const char* at = argc > 1 ? argv[1] : "127.0.0.1:25000";
         Coro<void> main = server(SocketAddress::parse(at), has("--receive"));
         if (has("--inside"))

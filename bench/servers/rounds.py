@@ -27,6 +27,7 @@ STOLEN_MAX, WAITED_MAX = 2.0, 4.0  # per cent
 SERVERS = {
     "ours": ["server_echo"],
     "ours, receive()": ["server_echo", "--receive"],
+    "ours, recorded": ["server_echo", "--record"],
     "raw io_uring, multishot": ["server_raw_uring"],
     "raw io_uring, single": ["server_raw_uring", "--single"],
     "ours, epoll": ["server_echo", "--epoll"],
@@ -198,6 +199,7 @@ def tcp(arguments, counts):
             "receive_to_raw_uring": ratios(results, "ours, receive()", raw),
             "ours_to_raw_epoll": ratios(results, "ours", "raw epoll"),
             "epoll_to_raw_epoll": ratios(results, "ours, epoll", "raw epoll"),
+            "recorded_to_ours": ratios(results, "ours, recorded", "ours"),
         }
     return outcome
 
@@ -385,6 +387,7 @@ def print_tcp(outcome):
         print(f"ours / raw epoll: {percent(of['ours_to_raw_epoll'])}; below 1 is wanted")
         print(f"ours, epoll / raw epoll: {percent(of['epoll_to_raw_epoll'])}"
               "; at most 1.05 is wanted")
+        print(f"recorded / ours: {percent(of['recorded_to_ours'])}; at most 1.15 is wanted")
 
 
 def print_inside(outcome):

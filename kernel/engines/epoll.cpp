@@ -21,6 +21,7 @@
 #include "file_threads.hpp"
 #include "fork_guard.hpp"
 #include "lent_buffers.hpp"
+#include "pollable.hpp"
 #include "requests.hpp"
 
 namespace trapline {
@@ -40,6 +41,8 @@ public:
     void wait(TimePoint deadline, OperationList& completed) noexcept override;
     void forget(int fd) noexcept override { watches_.drop(fd); }
     void interrupt() noexcept override { watches_.wake(); }
+    int pollable_fd() override;
+    void rest_until(TimePoint deadline) noexcept override;
     std::string describe() const override;
 
 private:
@@ -89,6 +92,7 @@ private:
     static std::uint32_t wanted_by(const Operation& operation) noexcept;
     void hand_back(Operation& operation, OperationList& completed) noexcept;
     void try_again(Operation& operation, OperationList& completed) noexcept;
+    TimePoint sooner_look(TimePoint deadline) noexcept;
     void look(bool may_wait, TimePoint deadline, OperationList& completed) noexcept;
     void report(int fd, std::uint32_t events, OperationList& completed) noexcept;
     void report_to(Operation& operation, std::uint32_t events, OperationList& completed) noexcept;
@@ -115,6 +119,8 @@ private:
     LentBuffers::Owner buffers_; // made with the first receive()
     unsigned buffers_wanted_;
     unsigned buffer_bytes_;
+
+    std::unique_ptr<Pollable> pollable_; // made when it is asked for
 };
 
 EpollEngine::EpollEngine(const EpollOptions& options)
@@ -464,6 +470,8 @@ inline void EpollEngine::try_again(Operation& operation, OperationList& complete
 void EpollEngine::wait(TimePoint deadline, OperationList& completed) noexcept {
     check_process();
     ++turn_;
+    if (pollable_) [[unlikely]]
+        pollable_->lower();
     while (Operation* operation = finished_.pop())
         hand_back(*operation, completed);
     if (!starved_.empty()) [[unlikely]]
@@ -473,6 +481,16 @@ void EpollEngine::wait(TimePoint deadline, OperationList& completed) noexcept {
     if (!paused_.empty()) [[unlikely]]
         resume_paused(completed);
     const bool may_wait = deadline != TimePoint::min() && completed.empty() && again_.empty();
+    if (may_wait || waiting_ > 0 || pollable_) // what is reported once stays readable till then
+        look(may_wait, sooner_look(deadline), completed);
+    if (threads_) [[unlikely]]
+        take_from_threads(completed);
+    if (audit_at_ != never && now() >= audit_at_)
+        audit(completed);
+}
+
+/// The engine itself has something to look at then.
+TimePoint EpollEngine::sooner_look(TimePoint deadline) noexcept {
     if (paused_.front())
         deadline = std::min(deadline, paused_.front()->retry_at);
     if (watches_.any_trusted()) {
@@ -480,12 +498,28 @@ void EpollEngine::wait(TimePoint deadline, OperationList& completed) noexcept {
             audit_at_ = now() + Watches::audit_pause;
         deadline = std::min(deadline, audit_at_);
     }
-    if (may_wait || waiting_ > 0)
-        look(may_wait, deadline, completed);
-    if (threads_) [[unlikely]]
-        take_from_threads(completed);
-    if (audit_at_ != never && now() >= audit_at_)
-        audit(completed);
+    return deadline;
+}
+
+int EpollEngine::pollable_fd() {
+    check_process();
+    if (!pollable_) {
+        auto made = std::make_unique<Pollable>();
+        made->add(watches_.fd());
+        pollable_ = std::move(made);
+    }
+    return pollable_->fd();
+}
+
+void EpollEngine::rest_until(TimePoint deadline) noexcept {
+    check_process();
+    if (!pollable_)
+        return;
+    if (deadline == TimePoint::min() || !finished_.empty() || !again_.empty())
+        return pollable_->raise();
+    if (!starved_.empty()) // the other loop may give a buffer back, and tells nobody
+        deadline = std::min(deadline, now() + descriptor_pause);
+    pollable_->wake_at(sooner_look(deadline), [this] { return now(); });
 }
 
 void EpollEngine::look(bool may_wait, TimePoint deadline, OperationList& completed) noexcept {

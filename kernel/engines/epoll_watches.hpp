@@ -56,6 +56,9 @@ public:
     /// Any thread, any time.
     void wake() noexcept;
 
+    /// Readable when look() has something to report.
+    int fd() const noexcept { return epoll_.fd; }
+
     std::size_t reports_max() const noexcept { return reports_.size(); }
     bool fine_timer() const noexcept { return fine_timer_; }
 

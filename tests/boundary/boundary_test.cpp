@@ -107,13 +107,14 @@ const std::initializer_list<const char*> library = {"traps", "io", "kernel"};
 
 /// Headers without names for users. They say so, and need no example; nor does kernel/engines/.
 const std::set<std::string> internal_headers{
-    "examples/http/bytes.hpp", "io/close.hpp",         "io/need.hpp",
-    "io/tls_openssl.hpp",      "io/traffic.hpp",       "kernel/descriptors.hpp",
-    "kernel/stop_signals.hpp", "kernel/tasks.hpp",     "kernel/timers.hpp",
-    "traps/attempt.hpp",       "traps/awaitable.hpp",  "traps/exchange.hpp",
-    "traps/frame_pool.hpp",    "traps/outcome.hpp",    "traps/park.hpp",
-    "traps/ring_buffer.hpp",   "traps/sanitizers.hpp", "traps/task_cell.hpp",
-    "traps/yielded.hpp",
+    "examples/http/bytes.hpp", "io/close.hpp",          "io/need.hpp",
+    "io/tls_openssl.hpp",      "io/traffic.hpp",        "kernel/descriptors.hpp",
+    "kernel/follower.hpp",     "kernel/recording.hpp",  "kernel/stand_ins.hpp",
+    "kernel/stop_signals.hpp", "kernel/tasks.hpp",      "kernel/timers.hpp",
+    "kernel/trap_note.hpp",    "traps/attempt.hpp",     "traps/awaitable.hpp",
+    "traps/exchange.hpp",      "traps/frame_pool.hpp",  "traps/outcome.hpp",
+    "traps/park.hpp",          "traps/ring_buffer.hpp", "traps/sanitizers.hpp",
+    "traps/task_cell.hpp",     "traps/yielded.hpp",
 };
 
 bool is_internal(const std::string& header) {

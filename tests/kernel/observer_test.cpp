@@ -19,7 +19,7 @@ Coro<void> work() {
 }
 
 /// Writes down what it sees, a word a call.
-class Recorder : public Observer {
+class Noting : public Observer {
 public:
     void created(const TaskRecord& task) noexcept override { note(task, "created"); }
     void running(const TaskRecord& task) noexcept override { note(task, "running"); }
@@ -55,9 +55,9 @@ TEST_CASE("a tracer writes down each trap of each task") {
 }
 
 TEST_CASE("an observer sees every step in order") {
-    Recorder recorder;
+    Noting noting;
     KernelOptions options = manual();
-    options.observer = &recorder;
+    options.observer = &noting;
     const auto child = []() -> Coro<void> { co_await sleep(1s); };
     run(
         [&]() -> Coro<void> {
@@ -66,23 +66,23 @@ TEST_CASE("an observer sees every step in order") {
             co_await task.join();
         },
         options);
-    CHECK(recorder.seen == "main created, main running, main Spawn, child created, main replied, "
+    CHECK(noting.seen == "main created, main running, main Spawn, child created, main replied, "
                            "main Clock, main replied, main Join, child running, child Sleep, "
                            "child replied, child running, child terminated, main replied, "
                            "main running, main terminated");
 }
 
 TEST_CASE("an observer sees interrupts, and the end of tasks that are shut down") {
-    Recorder recorder;
+    Noting noting;
     KernelOptions options = manual();
-    options.observer = &recorder;
+    options.observer = &noting;
     {
         Kernel kernel{options};
         kernel.run([]() -> Coro<void> {
             co_await spawn([]() -> Coro<void> { co_await sleep(1h); }(), {.name = "left"});
             co_await yield_now();
         });
-        recorder.seen.clear();
+        noting.seen.clear();
     }
-    CHECK(recorder.seen == "left interrupted, left running, left terminated");
+    CHECK(noting.seen == "left interrupted, left running, left terminated");
 }
