@@ -1,175 +1,69 @@
-// The same coroutines, driven in every way there is: a countdown and an echo server with its
-// clients, on the io_uring kernel, on the loop of own_loop.hpp, and by hand with Routine. Neither
-// is compiled twice nor knows the difference.
+// The same coroutines, driven in every way there is: a countdown, and an echo server with its
+// clients. They are compiled once, as demo_tasks.cpp, and linked with each of these kernels; none
+// of them knows the difference.
 #include <cstdio>
+#include <cstdlib>
 #include <ctime>
 #include <exception>
+#include <filesystem>
 #include <functional>
-#include <optional>
 #include <string>
-#include <vector>
+#include <utility>
 
-#include <sys/socket.h>
+#include <unistd.h>
 
+#include <future/traps_on_futures.hpp>
 #include <trapline/trapline.hpp>
 
-#include "echo.hpp"
+#include "demo_by_hand.hpp"
+#include "demo_tasks.hpp"
 #include "own_loop.hpp"
-#include "rockets.hpp"
 
-using namespace trapline;
-using namespace std::chrono_literals;
+using namespace demo;
 
 namespace {
 
-constexpr unsigned clients = 64;
-constexpr unsigned messages = 100'000;
-constexpr Duration tick = 100ms;
+// --- on the kernel, with each of its engines -----------------------------------------------
 
-/// How many messages the client of this number exchanges, so that all make `messages`.
-constexpr unsigned share(unsigned client) {
-    return messages / clients + (client < messages % clients ? 1 : 0);
-}
-
-struct Outcome {
-    std::uint64_t traps = 0;
-    std::optional<std::uint64_t> system_calls;
-};
-
-// --- on the kernel -------------------------------------------------------------------------
-
-Coro<void> launch_site() {
-    std::vector<Task<Duration>> rockets;
-    rockets.push_back(co_await spawn(countdown("Ariane", 5, 0, tick)));
-    rockets.push_back(co_await spawn(countdown("Soyuz", 3, 2, tick)));
-    rockets.push_back(co_await spawn(countdown("Falcon", 4, 1, tick)));
-    for (const Task<Duration>& rocket : rockets)
-        co_await rocket.join();
-}
-
-Coro<void> serve(TcpListener& listener) {
-    for (;;)
-        co_await spawn(echo(co_await listener.accept()));
-}
-
-Coro<void> client(SocketAddress server, unsigned number) {
-    co_await exchange(co_await TcpStream::connect(server), number, share(number));
-}
-
-Coro<void> server_and_clients() {
-    TcpListener listener = co_await TcpListener::bind(SocketAddress::parse("127.0.0.1:0"));
-    auto serving = co_await spawn(serve(listener));
-    std::vector<Task<void>> running;
-    for (unsigned number = 0; number < clients; ++number)
-        running.push_back(co_await spawn(client(listener.local_address(), number)));
-    for (const Task<void>& task : running)
-        co_await task.join();
-    co_await serving.cancel();
-}
-
-Outcome on_kernel(Coro<void> main) {
-    Kernel kernel;
+Outcome on_kernel(KernelOptions options, Coro<void> main) {
+    Kernel kernel{std::move(options)};
     kernel.run(std::move(main));
     kernel.shutdown();
     return {kernel.counters().traps, kernel.counters().engine.system_calls};
 }
 
-// --- on a loop of its own ------------------------------------------------------------------
+/// A file that goes with the demo.
+class Recording {
+public:
+    explicit Recording(const char* name)
+        : path_(std::filesystem::temp_directory_path() /
+                ("trapline-demo." + std::to_string(::getpid()) + name)) {}
+    Recording(const Recording&) = delete;
+    Recording& operator=(const Recording&) = delete;
+    ~Recording() { std::filesystem::remove(path_); }
+
+    const std::string& path() const noexcept { return path_; }
+
+private:
+    std::string path_;
+};
+
+// --- on other loops ------------------------------------------------------------------------
+
+Outcome on_futures(Coro<void> main) {
+    future_design::FutureKernel kernel;
+    kernel.run(std::move(main));
+    kernel.shutdown();
+    return {kernel.traps(), kernel.loop().engine().counters().system_calls};
+}
 
 Outcome countdown_on_own_loop() {
     OwnLoop<Duration> loop;
-    loop.launch(countdown("Ariane", 5, 0, tick));
-    loop.launch(countdown("Soyuz", 3, 2, tick));
-    loop.launch(countdown("Falcon", 4, 1, tick));
+    loop.launch(rocket("Ariane", 5, 0));
+    loop.launch(rocket("Soyuz", 3, 2));
+    loop.launch(rocket("Falcon", 4, 1));
     loop.run();
     return {loop.traps(), {}};
-}
-
-// --- by hand -------------------------------------------------------------------------------
-
-/// One rocket at a time, in a time of our own that does not wait for anybody.
-Outcome countdown_by_hand() {
-    Outcome outcome;
-    for (const auto& [rocket, count, delay] :
-         {std::tuple("Ariane", 5, 0), std::tuple("Soyuz", 3, 2), std::tuple("Falcon", 4, 1)}) {
-        TimePoint time{};
-        Routine<Duration> routine{countdown(rocket, count, delay, tick)};
-        for (const Trap* trap = routine.start(); trap; trap = routine.send(Reply::time(time))) {
-            if (const auto* sleep = std::get_if<traps::Sleep>(trap))
-                time += sleep->duration;
-            ++outcome.traps;
-        }
-        if (routine.result() != (count + delay) * tick)
-            throw std::runtime_error("the countdown took another time than it should");
-    }
-    return outcome;
-}
-
-/// Answers a request by its plain system call; nothing if that would have to wait.
-std::optional<Reply> try_now(const traps::IoRequest& request, std::size_t& done) {
-    const auto reply = [](ssize_t result) { return Reply{result < 0 ? -errno : result}; };
-    if (const auto* shutdown = std::get_if<traps::Shutdown>(&request))
-        return reply(::shutdown(shutdown->fd, shutdown->how));
-    ssize_t result = -1;
-    std::size_t wanted = 1;
-    if (const auto* recv = std::get_if<traps::Recv>(&request)) {
-        result = ::recv(recv->fd, static_cast<char*>(recv->data) + done, recv->size - done,
-                        MSG_DONTWAIT);
-        wanted = recv->flags & MSG_WAITALL ? recv->size : 1;
-    } else if (const auto* send = std::get_if<traps::Send>(&request)) {
-        result = ::send(send->fd, static_cast<const char*>(send->data) + done, send->size - done,
-                        MSG_DONTWAIT | MSG_NOSIGNAL);
-        wanted = send->size;
-    } else {
-        return Reply{-ENOSYS};
-    }
-    if (result < 0)
-        return errno == EAGAIN ? std::nullopt : std::optional(reply(-1));
-    done += static_cast<std::size_t>(result);
-    if (result > 0 && done < wanted)
-        return std::nullopt;
-    return Reply{static_cast<std::int64_t>(done)};
-}
-
-/// All ends in turn: whoever's request can be done goes on.
-Outcome echo_by_hand() {
-    struct End {
-        explicit End(Coro<void> coro) : routine(std::move(coro)) {}
-        Routine<void> routine;
-        const Trap* trap = nullptr;
-        std::size_t done = 0;
-    };
-    std::vector<std::unique_ptr<End>> ends;
-    for (unsigned number = 0; number < clients; ++number) {
-        int pair[2];
-        if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0, pair) != 0)
-            throw std::system_error(errno, std::system_category(), "socketpair");
-        ends.push_back(std::make_unique<End>(echo({Descriptor{pair[0]}, {}})));
-        ends.push_back(
-            std::make_unique<End>(exchange({Descriptor{pair[1]}, {}}, number, share(number))));
-    }
-    Outcome outcome{.system_calls = 0};
-    for (const auto& end : ends)
-        end->trap = end->routine.start();
-    for (std::size_t running = ends.size(); running > 0;) {
-        running = 0;
-        for (const auto& end : ends) {
-            if (!end->trap)
-                continue;
-            ++running;
-            ++*outcome.system_calls;
-            const auto* io = std::get_if<traps::Io>(end->trap);
-            const auto reply = io ? try_now(io->request, end->done) : Reply{-ENOSYS};
-            if (!reply)
-                continue;
-            ++outcome.traps;
-            end->done = 0;
-            end->trap = end->routine.send(*reply);
-        }
-    }
-    for (const auto& end : ends)
-        end->routine.result();
-    return outcome;
 }
 
 // --- the table -----------------------------------------------------------------------------
@@ -206,16 +100,42 @@ std::string measure(const char* program, const char* driver, const std::function
 
 int main() {
     try {
+        Recording rockets{".rockets"};
+        Recording echoes{".echoes"};
+        std::string table;
+        const auto count_down = [&](const char* driver, const std::function<Outcome()>& drive) {
+            table += measure("countdown", driver, drive);
+        };
+        const auto on = [](const char* engine) {
+            return [engine] { return on_kernel({.engine = engine}, launch_site()); };
+        };
+        count_down("io_uring", on("uring"));
+        count_down("epoll", on("epoll"));
+        count_down("virtual time", on("simulation"));
+        count_down("futures", [] { return on_futures(launch_site()); });
+        count_down("own loop", countdown_on_own_loop);
+        count_down("by hand", countdown_by_hand);
+        count_down("io_uring, recorded", [&] {
+            return on_kernel({.engine = "uring", .record = rockets.path()}, launch_site());
+        });
+        count_down("replay", [&] { return on_kernel({.replay = rockets.path()}, launch_site()); });
+
         const std::string echoing =
             "echo, " + std::to_string(clients) + " clients, " + std::to_string(messages) + " msgs";
-        std::string table;
-        table += measure("countdown", "io_uring kernel", [] { return on_kernel(launch_site()); });
-        table += measure("countdown", "own loop", countdown_on_own_loop);
-        table += measure("countdown", "by hand", countdown_by_hand);
-        table += measure(
-            echoing.c_str(), "io_uring kernel", [] { return on_kernel(server_and_clients()); },
-            messages);
-        table += measure(echoing.c_str(), "by hand", echo_by_hand, messages);
+        const auto echo = [&](const char* driver, const std::function<Outcome()>& drive) {
+            table += measure(echoing.c_str(), driver, drive, messages);
+        };
+        const auto serve_on = [](const char* engine) {
+            return [engine] { return on_kernel({.engine = engine}, server_and_clients()); };
+        };
+        echo("io_uring", serve_on("uring"));
+        echo("epoll", serve_on("epoll"));
+        echo("futures", [] { return on_futures(server_and_clients()); });
+        echo("by hand", echo_by_hand);
+        echo("io_uring, recorded", [&] {
+            return on_kernel({.engine = "uring", .record = echoes.path()}, server_and_clients());
+        });
+        echo("replay", [&] { return on_kernel({.replay = echoes.path()}, server_and_clients()); });
         std::printf("\n%-31s %-18s %9s %10s %10s %11s %14s\n%s", "what ran", "driven by", "traps",
                     "time", "CPU time", "CPU ns/trap", "sys calls/msg", table.c_str());
         std::printf("\nkernel: %s\n", Kernel{}.describe().c_str());

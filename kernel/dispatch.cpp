@@ -11,6 +11,11 @@
 
 namespace trapline {
 
+/// What stands between the task and this kernel; null if nothing does.
+inline detail::Policing* Kernel::policing(const TaskRecord& task) noexcept {
+    return task.frame.extras ? task.frame.extras->policing.get() : nullptr;
+}
+
 // --- tasks begin and end --------------------------------------------------------------------
 
 void Kernel::adopt(TaskRecord& task) {
@@ -211,6 +216,10 @@ inline void Kernel::run_task(TaskRecord& task) {
         if (observed && observer_)
             observer_->replied(task, task.frame.reply);
     }
+}
+
+TimePoint Kernel::time_of(void* kernel) noexcept {
+    return static_cast<Kernel*>(kernel)->read_clock();
 }
 
 /// The task has asked: its policies see that first.

@@ -13,7 +13,8 @@ namespace trapline {
 /// A recording says nothing of the loop around.
 void Kernel::check_no_replay(const char* call) const {
     if (follower_)
-        throw std::system_error(ENOTSUP, std::system_category(), std::string(call) + " in a replay");
+        throw std::system_error(ENOTSUP, std::system_category(),
+                                std::string(call) + " in a replay");
 }
 
 int Kernel::pollable_fd() {

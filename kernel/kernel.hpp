@@ -161,18 +161,7 @@ private:
     void check_no_replay(const char* call) const;
 
     // Signals that cancel main (stop_signals.cpp).
-    class SignalScope {
-    public:
-        explicit SignalScope(Kernel& kernel);
-        SignalScope(const SignalScope&) = delete;
-        SignalScope& operator=(const SignalScope&) = delete;
-        ~SignalScope();
-
-        void cancel(TaskRecord& main) noexcept; ///< when one comes
-    private:
-        Kernel& kernel_;
-        bool came_ = false;
-    };
+    class SignalScope;
     enum class SignalWait : std::uint8_t { waiting, came, failed };
     SignalWait wait_for_signal() noexcept;
     void signal_came() noexcept;
@@ -224,6 +213,7 @@ private:
     Answer cancel(TaskRecord& task, const traps::Cancel& trap) noexcept;
     Answer park(TaskRecord& task, WaitQueue& queue) noexcept;
     Answer await_thread(TaskRecord& task, ThreadCompletion& completion) noexcept;
+    static TimePoint time_of(void* kernel) noexcept;
     TimePoint read_clock() noexcept { return now_ = engine_->now(); }
 
     // Interrupts and time limits (interrupts.cpp).
@@ -266,10 +256,8 @@ private:
     /// What will come from outside: operations in flight, Closes that wait for such, and tasks
     /// that another thread will wake.
     std::uint64_t awaited_ = 0;
-    TimePoint now_{}; ///< when the clock was last read
-    const KernelTime time_{
-        [](void* kernel) noexcept { return static_cast<Kernel*>(kernel)->read_clock(); },
-        this}; ///< for policies
+    TimePoint now_{};                               ///< when the clock was last read
+    const KernelTime time_{&Kernel::time_of, this}; ///< for policies
     std::uint64_t traps_ = 0;
     std::uint64_t turns_ = 0;
     Duration shutdown_patience_;
@@ -312,11 +300,6 @@ inline void Kernel::run_again(TaskRecord& task, Reply reply) noexcept {
 inline Kernel::Answer Kernel::reply_now(TaskRecord& task, Reply reply) noexcept {
     task.frame.reply = reply;
     return Answer::now;
-}
-
-/// What stands between the task and this kernel; null if nothing does.
-inline detail::Policing* Kernel::policing(const TaskRecord& task) noexcept {
-    return task.frame.extras ? task.frame.extras->policing.get() : nullptr;
 }
 
 inline bool Kernel::may_take_interrupt(TaskRecord& task) noexcept {

@@ -63,12 +63,12 @@ struct EpollOptions {
 inline constexpr std::initializer_list<int> stop_signals{SIGINT, SIGTERM};
 
 struct KernelOptions {
-    /// "uring" or "epoll"; or "simulation", where nothing is behind the kernel but a clock: it begins
-    /// at a million seconds, stands still while tasks run, and jumps to the next deadline when
-    /// nobody is ready (with a thread awaited, not before the deadline has really come). All I/O is
-    /// refused there: function_not_supported. Empty: the environment variable TRAPLINE_ENGINE, else
-    /// uring. Where nobody chose, and the system refuses io_uring, it is epoll, and the log says
-    /// why.
+    /// "uring" or "epoll"; or "simulation", where nothing is behind the kernel but a clock: it
+    /// begins at a million seconds, stands still while tasks run, and jumps to the next deadline
+    /// when nobody is ready (with a thread awaited, not before the deadline has really come). All
+    /// I/O is refused there: function_not_supported. Empty: the environment variable
+    /// TRAPLINE_ENGINE, else uring. Where nobody chose, and the system refuses io_uring, it is
+    /// epoll, and the log says why.
     std::string engine{};
 
     /// Makes another engine instead.

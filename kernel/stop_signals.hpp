@@ -7,6 +7,8 @@
 
 #include "engine.hpp"
 
+#include "kernel.hpp"
+
 namespace trapline {
 
 class StopSignals {
@@ -42,6 +44,21 @@ private:
     bool blocking_ = false;
     bool taken_ = false;
     traps::IoRequest request_;
+};
+
+/// While a kernel runs main.
+class Kernel::SignalScope {
+public:
+    explicit SignalScope(Kernel& kernel);
+    SignalScope(const SignalScope&) = delete;
+    SignalScope& operator=(const SignalScope&) = delete;
+    ~SignalScope();
+
+    void cancel(TaskRecord& main) noexcept; ///< when one comes
+
+private:
+    Kernel& kernel_;
+    bool came_ = false;
 };
 
 } // namespace trapline

@@ -30,7 +30,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-class EpollEngine final : public Engine {
+class EpollEngine final : public Engine, private EpollPhases {
 public:
     explicit EpollEngine(const EpollOptions& options);
     ~EpollEngine() override;
@@ -46,20 +46,6 @@ public:
     std::string describe() const override;
 
 private:
-    /// Where an operation is.
-    enum Phase : std::uint8_t {
-        idle,
-        reading,    ///< waits for input
-        writing,    ///< waits for room
-        connecting, ///< waits for the end of its connect
-        polling,    ///< waits for what it asks
-        at_thread,
-        again,    ///< in again_: to be tried in the next turn
-        paused,   ///< waits in paused_ for descriptors to be had, or just for a while
-        starved,  ///< waits in starved_ for a buffer to come back
-        finished, ///< in finished_: over, to be handed back
-    };
-
     static constexpr Duration descriptor_pause = 50ms;
 
     void check_process() const noexcept {
@@ -89,7 +75,6 @@ private:
     bool comes_after_others(const Operation& operation) noexcept;
     bool may_end_on_the_spot(const Operation& operation) noexcept;
 
-    static std::uint32_t wanted_by(const Operation& operation) noexcept;
     void hand_back(Operation& operation, OperationList& completed) noexcept;
     void try_again(Operation& operation, OperationList& completed) noexcept;
     TimePoint sooner_look(TimePoint deadline) noexcept;
@@ -529,15 +514,6 @@ void EpollEngine::look(bool may_wait, TimePoint deadline, OperationList& complet
     for (const epoll_event& event : watches_.look(time_left)) {
         if (watches_.reported(event)) [[likely]]
             report(Watches::fd_of(event), event.events, completed);
-    }
-}
-
-inline std::uint32_t EpollEngine::wanted_by(const Operation& operation) noexcept {
-    switch (operation.phase) {
-    case reading: return EPOLLIN;
-    case polling:
-        return static_cast<std::uint16_t>(std::get_if<traps::Poll>(operation.request)->events);
-    default: return EPOLLOUT;
     }
 }
 

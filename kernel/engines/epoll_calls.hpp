@@ -6,12 +6,39 @@
 #include <cstddef>
 #include <cstdint>
 
+#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include "../engine.hpp"
 #include "requests.hpp"
 
 namespace trapline {
+
+struct EpollPhases {
+    /// Where an operation is.
+    enum Phase : std::uint8_t {
+        idle,
+        reading,    ///< waits for input
+        writing,    ///< waits for room
+        connecting, ///< waits for the end of its connect
+        polling,    ///< waits for what it asks
+        at_thread,
+        again,    ///< in again_: to be tried in the next turn
+        paused,   ///< waits in paused_ for descriptors to be had, or just for a while
+        starved,  ///< waits in starved_ for a buffer to come back
+        finished, ///< in finished_: over, to be handed back
+    };
+
+    /// What it waits for.
+    static std::uint32_t wanted_by(const Operation& operation) noexcept {
+        switch (operation.phase) {
+        case reading: return EPOLLIN;
+        case polling:
+            return static_cast<std::uint16_t>(std::get_if<traps::Poll>(operation.request)->events);
+        default: return EPOLLOUT;
+        }
+    }
+};
 
 /// What a try came to.
 struct Tried {

@@ -7,6 +7,7 @@
 
 #include <poll.h>
 
+#include <trapline/kernel/engines/uring.hpp>
 #include <trapline/traps/exceptions.hpp>
 #include <trapline/traps/thread.hpp>
 
@@ -123,6 +124,8 @@ void FutureKernel::terminate(Running& task) noexcept {
     record.joiners.wake_all();
     record.drop_reference();
 }
+
+FutureKernel::FutureKernel() : FutureKernel(make_uring_engine({})) {}
 
 FutureKernel::FutureKernel(std::unique_ptr<Engine> engine) noexcept : loop_(std::move(engine)) {}
 

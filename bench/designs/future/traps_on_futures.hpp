@@ -23,6 +23,8 @@ namespace future_design {
 
 class FutureKernel {
 public:
+    /// On io_uring. Throws std::system_error where the system refuses it.
+    FutureKernel();
     explicit FutureKernel(std::unique_ptr<Engine> engine) noexcept;
     FutureKernel(const FutureKernel&) = delete;
     FutureKernel& operator=(const FutureKernel&) = delete;
