@@ -49,8 +49,8 @@
 #include <trapline/traps/cancel.hpp>
 #include <trapline/traps/sanitizers.hpp>
 
+#include "../kernel/manual_engine.hpp"
 #include "../support/leaks.hpp"
-#include "../support/virtual_time.hpp"
 #include "world.hpp"
 
 namespace trapline::properties {
@@ -178,9 +178,10 @@ private:
     Program program_;
 };
 
-/// Options for the kernel of the program of that seed.
+/// Options for the kernel of the program of that seed. Its time jumps also while somebody waits for
+/// a thread: that is mostly another task here, and the simulation would wait for it.
 inline KernelOptions options_of(Seed seed) {
-    KernelOptions options = test::virtual_time();
+    KernelOptions options = manual();
     options.log = [](std::string_view) {}; // of a kernel that ends a failed program
     if (seed % 2)
         options.shuffle_seed = seed;
