@@ -310,8 +310,11 @@ std::string Follower::who(const TaskRecord& task) const {
 
 /// The trap that the task has come to with the one that was recorded.
 void Follower::compare(TaskRecord& task) {
-    if (Kernel::is_parked(task)) // also for one that will be abandoned
+    // Also for one that will be abandoned.
+    if (Kernel::is_parked(task))
         std::construct_at(&control(task).node, Waker{&Follower::wake, &task}, &task);
+    else if (Kernel::is_asleep(task))
+        std::construct_at(&control(task).sleep, &task); // never set
     const Read* event = peek();
     if (!event || event->kind == Event::ended)
         ended();

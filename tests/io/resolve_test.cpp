@@ -95,7 +95,11 @@ void check_on(const std::vector<KernelOptions>& kernels, const DnsAnswers& answe
 
 /// The same on kernels of several kinds.
 void check(const DnsAnswers& answers, const std::function<Coro<void>(DnsServer&)>& body) {
-    std::vector<KernelOptions> kernels{{}, test::tiny_uring(), test::tiny_epoll()};
+    std::vector<KernelOptions> kernels{{}};
+    for (const test::EngineChoice& engine : test::engines()) {
+        if (engine.name.ends_with("tiny"))
+            kernels.push_back(engine.options);
+    }
     for (std::uint64_t seed = 1; seed <= 3; ++seed)
         kernels.push_back({.shuffle_seed = seed});
     check_on(kernels, answers, body);

@@ -17,6 +17,7 @@
 #include <thread>
 #include <vector>
 
+#include <fcntl.h>
 #include <linux/filter.h>
 #include <linux/seccomp.h>
 #include <sys/prctl.h>
@@ -274,6 +275,56 @@ TEST_CASE("queues, locks and semaphores hand over in the same order") {
         for (const Task<>& task : tasks)
             co_await task.join();
     }));
+}
+
+TEST_CASE("what policies made of a program is replayed, and nobody asks them again") {
+    int asked = 0;
+    struct Slow final : Policy {
+        explicit Slow(int& times) : asked(times) {}
+        Verdict trapped(Asking& asking) noexcept override {
+            ++asked;
+            return std::holds_alternative<traps::Io>(asking.trap) ? Verdict::delay(2ms)
+                                                                  : Verdict::allow();
+        }
+        int& asked;
+    };
+    const auto program = [&asked](std::string& log) -> Coro<void> {
+        const auto told = [&log](const auto& answer) {
+            log += (answer ? "done" : answer.error().message()) + "\n";
+        };
+        const test::Ends ends = test::socket_pair();
+        std::string room(10, '\0');
+        co_await with_policy(allow_only({}), [&]() -> Coro<void> {
+            told(co_await traps::recv(ends.a.get(), bytes_of(room)));
+        });
+        co_await with_policy(std::make_shared<Slow>(asked), [&]() -> Coro<void> {
+            told(co_await traps::send(ends.b.get(), bytes_of(room)));
+            told(co_await traps::recv(ends.a.get(), bytes_of(room)));
+            const auto late = co_await ignore_after(1ms, traps::recv(ends.a.get(), bytes_of(room)));
+            log += late ? "in time\n" : "late\n";
+            Task<> waits = co_await spawn(
+                [](int fd) -> Coro<void> {
+                    std::string own(10, '\0');
+                    (void)co_await traps::recv(fd, bytes_of(own));
+                },
+                ends.a.get());
+            co_await yield_now();
+            log += (co_await waits.cancel()) ? "cancelled\n" : "too late\n";
+        });
+        const std::string path = "/no/such/file";
+        co_await with_policy(retry({.attempts = 3, .first = 1ms, .errors = {ENOENT}}),
+                             [&]() -> Coro<void> {
+                                 told(co_await traps::open_at(AT_FDCWD, path.c_str(), O_RDONLY));
+                             });
+    };
+    const RecordingFile file;
+    Logs logs;
+    run(program(logs.recorded), {.record = file.path});
+    const int asked_then = std::exchange(asked, 0);
+    run(program(logs.replayed), {.replay = file.path});
+    check_same(logs);
+    CHECK(asked_then > 4);
+    CHECK(asked == 0);
 }
 
 TEST_CASE("functions on threads run again, and what they give counts") {
