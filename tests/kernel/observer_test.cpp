@@ -67,9 +67,9 @@ TEST_CASE("an observer sees every step in order") {
         },
         options);
     CHECK(noting.seen == "main created, main running, main Spawn, child created, main replied, "
-                           "main Clock, main replied, main Join, child running, child Sleep, "
-                           "child replied, child running, child terminated, main replied, "
-                           "main running, main terminated");
+                         "main Clock, main replied, main Join, child running, child Sleep, "
+                         "child replied, child running, child terminated, main replied, "
+                         "main running, main terminated");
 }
 
 TEST_CASE("an observer sees interrupts, and the end of tasks that are shut down") {
