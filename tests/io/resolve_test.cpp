@@ -434,9 +434,11 @@ TEST_CASE("garbage is no answer") {
             const Addresses servers{server.address()};
             const Complaint c = co_await complaint_of(
                 resolve("www.test.", 80,
-                        {.family = AF_INET, .timeout = 20s, .tries = 1, .servers = servers}));
-            // What came first may be taken for a broken answer, or be passed over.
-            CHECK((!c.code || c.code == ResolveErrc::bad_response));
+                        {.family = AF_INET, .timeout = 1s, .tries = 1, .servers = servers}));
+            // What came first may be taken for a broken answer, or be passed over. c-ares 1.34
+            // gives up the socket that it came by, and may see no answer then.
+            CHECK((!c.code || c.code == ResolveErrc::bad_response ||
+                   c.code == ResolveErrc::timed_out));
         });
 }
 
