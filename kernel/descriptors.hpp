@@ -4,6 +4,7 @@
 // have been ended, and only then goes to the engine.
 #pragma once
 
+#include <cerrno>
 #include <cstdint>
 #include <vector>
 
@@ -20,6 +21,18 @@ public:
         waits,   ///< a Close that must wait for what for_each_in_flight() shows
         no_memory,
     };
+
+    /// What the task that asked is told of a refusal; 0 if it is none.
+    static constexpr int error_of(Admission admission) noexcept {
+        switch (admission) {
+        case Admission::busy: return EBUSY;
+        case Admission::closing: return EBADF;
+        case Admission::no_memory: return ENOMEM;
+        case Admission::granted:
+        case Admission::waits: break;
+        }
+        return 0;
+    }
 
     /// Enters an operation; unless granted, it is not entered.
     [[gnu::always_inline]] Admission enter(Operation& operation) noexcept {

@@ -21,17 +21,6 @@ Operation& make_operation(TaskRecord& task, const traps::IoRequest& request) noe
 /// What an IoRelease waits for as a Close would. It never reaches the engine.
 constexpr traps::IoRequest release = traps::Close{-1};
 
-int error_of(Descriptors::Admission refusal) noexcept {
-    switch (refusal) {
-    case Descriptors::Admission::busy: return EBUSY;
-    case Descriptors::Admission::closing: return EBADF;
-    case Descriptors::Admission::no_memory: return ENOMEM;
-    case Descriptors::Admission::granted:
-    case Descriptors::Admission::waits: break;
-    }
-    return 0;
-}
-
 } // namespace
 
 /// `operation` is over: takes it out of the table, and lets go on who waited for that.
@@ -74,7 +63,7 @@ Kernel::Answer Kernel::start_io(TaskRecord& task, const traps::IoRequest& reques
         return reply_pending(task);
     }
     Operation& operation = make_operation(task, request);
-    if (const int error = error_of(descriptors_.enter(operation))) [[unlikely]]
+    if (const int error = Descriptors::error_of(descriptors_.enter(operation))) [[unlikely]]
         return reply_now(task, {-error});
     return launch(task);
 }
@@ -92,7 +81,7 @@ Kernel::Answer Kernel::start_closing(TaskRecord& task) noexcept {
     Operation& operation = make_operation(task, io ? io->request : release);
     const int fd = closing(task);
     const Descriptors::Admission admission = descriptors_.enter_closing(operation, fd);
-    if (const int error = error_of(admission)) [[unlikely]]
+    if (const int error = Descriptors::error_of(admission)) [[unlikely]]
         return reply_now(task, {-error});
     if (admission == Descriptors::Admission::granted)
         return launch_closing(task);

@@ -10,13 +10,12 @@
 #include <thread>
 
 #include <fcntl.h>
-#include <linux/filter.h>
 #include <linux/openat2.h>
-#include <linux/seccomp.h>
 #include <pthread.h>
 #include <sys/inotify.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
+
+#include "../support/seccomp.hpp"
 
 using namespace trapline;
 using namespace trapline::test;
@@ -1095,15 +1094,7 @@ TEST_CASE("P14: without descriptors a kernel cannot be made, says why, and all e
 
 TEST_CASE("P14: a ring that the system forbids is refused with the reason and the remedy") {
     const std::string complaint = in_child([]() -> std::string {
-        sock_filter instructions[] = {
-            BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-            BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EPERM),
-            BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-        };
-        const sock_fprog program{std::size(instructions), instructions};
-        must(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
-        must(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), "seccomp");
+        must_forbid(SYS_io_uring_setup, EPERM);
         const LeakGuard guard;
         try {
             (void)run(let_others_run(), {.engine = "uring"});

@@ -7,9 +7,6 @@
 #include <vector>
 
 #include <doctest/doctest.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/resource.h>
 #include <sys/syscall.h>
 
@@ -17,24 +14,13 @@
 
 #include "../support/leaks.hpp"
 #include "../support/process.hpp"
+#include "../support/seccomp.hpp"
 #include "../support/sockets.hpp"
 
 using namespace trapline;
 using namespace trapline::test;
 
 namespace {
-
-void forbid_io_uring(int error) {
-    sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_io_uring_setup, 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const sock_fprog program{std::size(filter), filter};
-    must(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
-    must(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), "seccomp");
-}
 
 Coro<void> echo(TcpStream client) {
     std::array<std::byte, 64> buffer;
@@ -74,18 +60,18 @@ std::string echoes_on_epoll(std::string_view cause) {
 
 TEST_CASE("where io_uring is forbidden a server runs on epoll, and one line says why") {
     CHECK(in_child([] {
-              forbid_io_uring(EPERM);
+              must_forbid(SYS_io_uring_setup, EPERM);
               return echoes_on_epoll("seccomp");
           }) == "");
     CHECK(in_child([] {
-              forbid_io_uring(ENOSYS);
+              must_forbid(SYS_io_uring_setup, ENOSYS);
               return echoes_on_epoll("no io_uring");
           }) == "");
 }
 
 TEST_CASE("the line goes to stderr where the program has no log") {
     const std::string answer = in_child([]() -> std::string {
-        forbid_io_uring(EPERM);
+        must_forbid(SYS_io_uring_setup, EPERM);
         ::unsetenv("TRAPLINE_ENGINE");
         const CapturedStderr captured;
         { const Kernel kernel; }
@@ -113,7 +99,7 @@ TEST_CASE("where no ring fits into lockable memory a server runs on epoll") {
 
 TEST_CASE("who chose an engine gets that one, or an error") {
     CHECK(in_child([]() -> std::string {
-              forbid_io_uring(EPERM);
+              must_forbid(SYS_io_uring_setup, EPERM);
               ::setenv("TRAPLINE_ENGINE", "uring", 1);
               try {
                   const Kernel kernel;

@@ -13,9 +13,6 @@
 
 #include <doctest/doctest.h>
 #include <fcntl.h>
-#include <linux/filter.h>
-#include <linux/seccomp.h>
-#include <sys/prctl.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -25,6 +22,7 @@
 
 #include "../support/leaks.hpp"
 #include "../support/process.hpp"
+#include "../support/seccomp.hpp"
 #include "../support/sockets.hpp"
 
 using namespace trapline;
@@ -81,19 +79,6 @@ bool any_thread_in(long call) {
         std::string line;
         return std::getline(file, line) && line.starts_with(number);
     });
-}
-
-/// Answers `error` in place of `call` from now on, in this process.
-void forbid(long call, int error) {
-    sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(call), 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const sock_fprog program{std::size(filter), filter};
-    must(::prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0), "no_new_privs");
-    must(::prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program), "seccomp");
 }
 
 } // namespace
@@ -260,7 +245,7 @@ TEST_CASE("epoll: who always finds something starves nobody") {
 TEST_CASE("epoll: without a timer of nanoseconds sleepers wake late by less, and never early") {
     for (const int error : {ENOSYS, EPERM}) {
         const std::string answer = in_child([&]() -> std::string {
-            forbid(SYS_epoll_pwait2, error);
+            must_forbid(SYS_epoll_pwait2, error);
             Kernel kernel{{.engine = "epoll"}};
             bool early = false;
             kernel.run([&]() -> Coro<void> {
@@ -280,8 +265,8 @@ TEST_CASE("epoll: without a timer of nanoseconds sleepers wake late by less, and
 
 TEST_CASE("epoll: where Linux has no reads and writes that do not wait, threads make them") {
     const std::string answer = in_child([]() -> std::string {
-        forbid(SYS_preadv2, EOPNOTSUPP);
-        forbid(SYS_pwritev2, EOPNOTSUPP);
+        must_forbid(SYS_preadv2, EOPNOTSUPP);
+        must_forbid(SYS_pwritev2, EOPNOTSUPP);
         const std::string data(300'000, 'x');
         return run(
             [&]() -> Coro<std::string> {

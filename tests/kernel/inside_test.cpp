@@ -249,7 +249,6 @@ TEST_CASE("run_once waits as long as it is allowed to, and no longer than it mus
         while (kernel.run_once(1h)) {}
         CHECK(task.terminated());
         CHECK(std::chrono::steady_clock::now() - start >= 30ms);
-        CHECK(std::chrono::steady_clock::now() - start < 10s);
     });
 }
 

@@ -26,6 +26,7 @@ using namespace std::chrono_literals;
 using test::in_child;
 using test::LeakGuard;
 using test::RecordingFile;
+using test::thrown_by;
 
 namespace {
 
@@ -40,16 +41,6 @@ Coro<int> much_work() {
     for (; rounds < 50'000; ++rounds)
         co_await yield_now();
     co_return rounds;
-}
-
-template <class F>
-std::string thrown_by(F&& f) {
-    try {
-        f();
-    } catch (const std::exception& failure) {
-        return failure.what();
-    }
-    return "nothing";
 }
 
 /// "" if the program went on and one line said why the recording did not.

@@ -3,6 +3,7 @@
 
 #include <atomic>
 #include <cstdio>
+#include <exception>
 #include <fstream>
 #include <iterator>
 #include <string>
@@ -38,6 +39,17 @@ public:
 private:
     static inline std::atomic<int> count_ = 0;
 };
+
+/// The text of what `f` throws.
+template <class F>
+std::string thrown_by(F&& f) {
+    try {
+        f();
+    } catch (const std::exception& failure) {
+        return failure.what();
+    }
+    return "nothing";
+}
 
 /// What `program(log)`, a coroutine, adds to its log: when it is recorded, and when it is replayed.
 struct Logs {

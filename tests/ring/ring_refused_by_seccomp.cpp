@@ -4,32 +4,18 @@
 // cause and a remedy, and leaves no descriptor behind; the program goes on.
 // Seen on Linux 6.18: a filter may answer any errno in place of the call.
 #include "../support/ring.hpp"
+#include "../support/seccomp.hpp"
 
-#include <linux/filter.h>
-#include <linux/seccomp.h>
 #include <stddef.h>
-#include <sys/prctl.h>
 #include <sys/syscall.h>
 
 using namespace ring_test;
 
 namespace {
 
-bool forbid(long call, int error) {
-    sock_filter filter[] = {
-        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(seccomp_data, nr)),
-        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, static_cast<unsigned>(call), 0, 1),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | static_cast<unsigned>(error)),
-        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW),
-    };
-    const sock_fprog program{std::size(filter), filter};
-    return prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) == 0 &&
-           prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &program) == 0;
-}
-
 void expect_refusal(long call, int error, const char* remedy) {
     const ChildEnd end = in_child([&] {
-        if (!forbid(call, error))
+        if (!trapline::test::forbid(call, error))
             _exit(77);
         const int before = open_descriptors();
         for (int i = 0; i < 2; ++i) {

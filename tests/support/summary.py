@@ -1,7 +1,7 @@
 """Counts what Meson's testlog.json tells: doctest cases one by one, every other program as one.
 
-Prints why programs skipped, then `N passed, N failed`, with `, N skipped` if there are some.
-Fails if a test did, or none ran.
+Prints how programs failed, why others skipped, then `N passed, N failed`, with `, N skipped` if
+there are some. Fails if a test did, or none ran.
 """
 
 import json
@@ -10,6 +10,9 @@ import re
 import sys
 
 CASES = re.compile(r"test cases: +\d+ \| +(\d+) passed \| +(\d+) failed \| +(\d+) skipped")
+
+# How much of a failed program's last words is shown.
+LINES = 40
 
 passed = failed = skipped = 0
 log = sys.argv[1]
@@ -23,6 +26,9 @@ for line in open(log) if os.path.exists(log) else []:
     # A program can also fail beside its cases: it crashed, leaked, or took too long.
     if program["result"] not in ("OK", "SKIP"):
         failed += max(failed_cases, 1)
+        words = (program["stdout"] or "") + (program.get("stderr") or "")
+        print(f"{program['name']}: {program['result']}, exit status {program['returncode']}")
+        print(*(f"  | {line}" for line in words.splitlines()[-LINES:]), sep="\n")
     elif not cases:
         if program["result"] == "OK":
             passed += 1

@@ -52,17 +52,6 @@ struct Overloaded : Cases... {
 /// What an IoRelease waits for as a Close would. It never reaches the engine.
 constexpr traps::IoRequest release = traps::Close{-1};
 
-int error_of(Descriptors::Admission refusal) noexcept {
-    switch (refusal) {
-    case Descriptors::Admission::busy: return EBUSY;
-    case Descriptors::Admission::closing: return EBADF;
-    case Descriptors::Admission::no_memory: return ENOMEM;
-    case Descriptors::Admission::granted:
-    case Descriptors::Admission::waits: break;
-    }
-    return 0;
-}
-
 bool is_release(const TaskRecord& record) noexcept {
     return std::holds_alternative<traps::IoRelease>(record.frame.trap);
 }
@@ -283,7 +272,7 @@ std::optional<trapline::Reply> FutureKernel::start_io(Running& task,
     if (task.may_take_interrupt() && traps::interruptible(request))
         return interrupt_reply(task);
     std::construct_at(&task.operation)->request = &request;
-    if (const int error = error_of(descriptors_.enter(task.operation)))
+    if (const int error = Descriptors::error_of(descriptors_.enter(task.operation)))
         return Reply{-error};
     wait_for(task);
     launch(task);
@@ -324,7 +313,7 @@ std::optional<trapline::Reply> FutureKernel::start_closing(Running& task, int fd
     std::construct_at(&task.operation)->request = io ? &io->request : &release;
     task.operation.task = &task.record; // while the loop does not have it
     const Descriptors::Admission admission = descriptors_.enter_closing(task.operation, fd);
-    if (const int error = error_of(admission))
+    if (const int error = Descriptors::error_of(admission))
         return Reply{-error};
     wait_for(task);
     if (admission == Descriptors::Admission::granted) {

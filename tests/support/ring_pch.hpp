@@ -1,0 +1,2 @@
+// Compiled once for all programs of tests/ring; see pch.hpp.
+#include "ring.hpp"
