@@ -226,13 +226,15 @@ TimePoint Kernel::time_of(void* kernel) noexcept {
 [[gnu::noinline]] Kernel::Answer Kernel::answer_policed(TaskRecord& task,
                                                         detail::Policing& policing) noexcept {
     using Step = detail::Policing::Step;
+    // Or an answer of theirs might be thrown away for it.
+    if (may_take_interrupt(task) && detail::interrupt_comes_first(task.frame.trap)) [[unlikely]]
+        return reply_pending(task);
     for (Step step = policing.trapped(task, time_); step == Step::kernel;
          step = policing.replied(task, time_)) {
+        policing.enter(task, held_);
         if (answer(task) == Answer::later)
             return Answer::later;
     }
-    if (policing.answered() && may_take_interrupt(task) && detail::can_be_delayed(task.frame.trap))
-        return reply_pending(task); // as if the kernel had been asked
     return Answer::now;
 }
 
@@ -241,6 +243,7 @@ TimePoint Kernel::time_of(void* kernel) noexcept {
                                                         detail::Policing& policing) noexcept {
     using Step = detail::Policing::Step;
     while (policing.replied(task, time_) == Step::kernel) {
+        policing.enter(task, held_);
         if (answer(task) == Answer::later)
             return Answer::later;
     }
