@@ -6,8 +6,8 @@
 // happens to be cut, or on who is faster, is not written down, but what it adds up to is: so
 // nothing that is written down may differ, and no difference between engines is excused.
 //
-// TRAPLINE_PROGRAMS=<n> runs so many programs for each pair of engines. A failure names its seed;
-// TRAPLINE_SEED=<seed> runs programs from that one on.
+// There are 1,000 of them, and fewer with a sanitizer; TRAPLINE_PROGRAMS=<n> runs a hundredth of n.
+// A failure names its seed; TRAPLINE_SEED=<seed> runs that one.
 #include "conformance.hpp"
 
 #include <algorithm>
@@ -23,6 +23,8 @@
 
 #include <poll.h>
 #include <sys/stat.h>
+
+#include <trapline/traps/sanitizers.hpp>
 
 using namespace trapline;
 using namespace trapline::test;
@@ -611,7 +613,9 @@ std::string first_difference(const Log& a, const Log& b) {
 
 std::size_t program_count() {
     const char* count = std::getenv("TRAPLINE_PROGRAMS");
-    return count ? std::max<std::size_t>(std::strtoull(count, nullptr, 10) / 100, 10) : 1000;
+    if (count)
+        return std::max<std::size_t>(std::strtoull(count, nullptr, 10) / 100, 10);
+    return TRAPLINE_ADDRESS_SANITIZER || TRAPLINE_THREAD_SANITIZER ? 100 : 1000;
 }
 
 } // namespace
