@@ -175,6 +175,8 @@ private:
     [[noreturn]] void raise_deadlock();
     template <bool observed>
     [[gnu::always_inline]] bool turn();
+    enum class World : std::uint8_t { someone_ready, nobody_ready, stuck };
+    World look_at_world();
     bool stuck() noexcept;
     void interrupt_the_rest(bool once_more) noexcept;
     void serve_world(bool may_wait);
