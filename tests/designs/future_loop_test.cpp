@@ -155,6 +155,10 @@ TEST_CASE("what another thread asked for before the loop runs is called") {
     loop.call_soon_threadsafe([&] { called = loop.time() == start; });
     loop.run_forever();
     CHECK(called); // before time went on
+    called = false;
+    loop.call_soon([&] { loop.call_soon_threadsafe([&] { called = true; }); });
+    loop.run_forever();
+    CHECK(called);
 }
 
 TEST_CASE("call_soon_threadsafe, call_soon and timers keep their order") {

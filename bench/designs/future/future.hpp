@@ -25,10 +25,11 @@
 
 namespace future_design {
 
-/// What result() throws of a future that was cancelled.
-class CancelledError : public std::exception {
+/// What result() throws of a future that was cancelled. As in Python, who catches all exceptions
+/// does not catch this.
+class CancelledError {
 public:
-    const char* what() const noexcept override { return "the future was cancelled"; }
+    const char* what() const noexcept { return "the future was cancelled"; }
 };
 
 /// A call that the future's state does not allow.
@@ -149,10 +150,13 @@ public:
 
     bool operator==(const Future&) const = default; ///< whether they are the same
 
-protected:
+    /// For what is built on futures.
+    const std::shared_ptr<detail::ResultState<T>>& state() const noexcept { return state_; }
+
     explicit Future(std::shared_ptr<detail::ResultState<T>> state) noexcept
         : state_(std::move(state)) {}
 
+private:
     std::shared_ptr<detail::ResultState<T>> state_;
 };
 

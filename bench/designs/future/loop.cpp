@@ -5,6 +5,7 @@
 #include <stdexcept>
 
 #include "future.hpp"
+#include "task.hpp"
 
 namespace future_design {
 
@@ -35,6 +36,8 @@ std::string describe(const std::exception_ptr& exception) {
         std::rethrow_exception(exception);
     } catch (const std::exception& known) {
         return known.what();
+    } catch (const CancelledError& cancelled) {
+        return cancelled.what();
     } catch (...) {
         return "an exception of a kind of its own";
     }
@@ -43,7 +46,11 @@ std::string describe(const std::exception_ptr& exception) {
 Loop::~Loop() {
     take_from_threads(); // the last one from another thread has let go of the lock then
     // What is destroyed may call us once more.
-    while (!ready_.empty() || !timers_.empty()) {
+    while (!tasks_.empty() || !ready_.empty() || !timers_.empty()) {
+        if (!tasks_.empty()) {
+            tasks_.back()->destroy_pending();
+            continue;
+        }
         const auto ready = std::exchange(ready_, {});
         const auto timers = std::exchange(timers_, {});
     }

@@ -22,6 +22,7 @@
 #include <deque>
 #include <exception>
 #include <functional>
+#include <list>
 #include <memory>
 #include <mutex>
 #include <string>
@@ -71,6 +72,14 @@ struct ExceptionContext {
 
 template <class T>
 class Future;
+template <class T>
+class Coroutine;
+template <class T>
+class Task;
+
+namespace detail {
+class TaskCore;
+}
 
 /// Belongs to the thread that made it, but for call_soon_threadsafe(). It outlives its futures.
 class Loop {
@@ -78,7 +87,8 @@ public:
     explicit Loop(std::unique_ptr<Engine> engine) noexcept : engine_(std::move(engine)) {}
     Loop(const Loop&) = delete;
     Loop& operator=(const Loop&) = delete;
-    /// What was asked for and not called yet is dropped. No operation may be in flight.
+    /// What was asked for and not called yet is dropped, and so are tasks that have not ended. No
+    /// operation may be in flight.
     ~Loop();
 
     Handle call_soon(Callback callback);
@@ -107,6 +117,12 @@ public:
     /// was stopped before, or nothing is left that could complete it.
     template <class T>
     T run_until_complete(Future<T> future);
+    template <class T>
+    T run_until_complete(Coroutine<T> coroutine); ///< as a task
+
+    /// It begins in the next turn. See task.hpp.
+    template <class T>
+    Task<T> create_task(Coroutine<T> coroutine);
 
     /// Told of exceptions that leave a callback, and of those in futures that nobody looked at.
     /// Without one they are lines on stderr; so is what it throws itself.
@@ -137,6 +153,7 @@ private:
         }
     };
 
+    friend detail::TaskCore;
     void run_once();
     void take_from_threads();
     void serve_engine();
@@ -146,6 +163,7 @@ private:
 
     std::unique_ptr<Engine> engine_;
     ExceptionHandler handler_;
+    std::list<detail::TaskCore*> tasks_; ///< that have not ended
     std::deque<std::shared_ptr<Callback>> ready_;
     std::vector<Timer> timers_;    ///< a heap
     std::size_t timers_max_ = 128; ///< with more, those that were called off are looked for
