@@ -133,6 +133,8 @@ Coro<std::size_t> DatagramSocket::send_many(std::span<const Datagram> messages) 
 }
 
 SocketAddress DatagramSocket::local_address() const {
+    if (*this && local_.family() != AF_UNSPEC)
+        return local_;
     SocketAddress address;
     if (::getsockname(fd(), address.fill(), address.fill_size()) != 0)
         raise(errno, "local address of a datagram socket");

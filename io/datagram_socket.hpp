@@ -39,9 +39,11 @@ class DatagramSocket {
 public:
     DatagramSocket() noexcept = default;
 
-    /// Takes over a socket; `peer` is the address that it is connected to, if it is.
-    explicit DatagramSocket(Descriptor socket, const SocketAddress& peer = {}) noexcept
-        : socket_(std::move(socket)), peer_(peer) {}
+    /// Takes over a socket; `peer` is the address that it is connected to, if it is, `local` its
+    /// own, if that is known.
+    explicit DatagramSocket(Descriptor socket, const SocketAddress& peer = {},
+                            const SocketAddress& local = {}) noexcept
+        : socket_(std::move(socket)), peer_(peer), local_(local) {}
 
     class RecvFrom;
     class SendTo;
@@ -99,6 +101,7 @@ private:
 
     Descriptor socket_;
     SocketAddress peer_;
+    SocketAddress local_; ///< unspecified: Linux is asked
 };
 
 class [[nodiscard]] DatagramSocket::RecvFrom : public ReplyAwaiter {

@@ -7,10 +7,10 @@
 #include <system_error>
 
 #include <linux/openat2.h>
-#include <sys/random.h>
 
 #include "../traps/cancel.hpp"
 #include "../traps/resource.hpp"
+#include "../traps/thread.hpp"
 #include "../traps/thread_pool.hpp"
 #include "need.hpp"
 
@@ -27,6 +27,20 @@ void refuse_nul(const std::string& path) {
     for (; at != std::string::npos; at = shown.find('\0', at))
         shown.replace(at, 1, "\\0");
     detail::raise_error(EINVAL, "open of " + shown + ", a path with a NUL in it");
+}
+
+/// Runs `function` on another thread, and answers the errno that it answers, or 0: by a trap, so
+/// that a replay, where other files stand for these, knows it.
+template <class F>
+Coro<int> errno_on_thread(F function) {
+    ThreadCompletion outcome;
+    co_await disable_cancellation(
+        run_in_thread([&] { outcome.complete(function()); }).changing_files());
+    if (!outcome.completed())
+        co_return 0; // a policy answered for it
+    const std::expected<std::int64_t, std::error_code> answer =
+        co_await traps::AwaitThread{&outcome};
+    co_return static_cast<int>(answer.value());
 }
 
 /// Opened by O_NONBLOCK, so that a FIFO without a peer does not keep us; a regular file has no use
@@ -161,10 +175,9 @@ Coro<void> File::write_all_at(std::span<const std::byte> data, std::uint64_t off
 
 Coro<void> File::truncate(std::uint64_t size) {
     // io_uring has it from Linux 6.9 on.
-    const int error = co_await disable_cancellation(
-        run_in_thread([](int fd, off_t bytes) { return ::ftruncate(fd, bytes) == 0 ? 0 : errno; },
-                      fd(), static_cast<off_t>(detail::trap_offset(size)))
-            .changing_files());
+    const auto bytes = static_cast<off_t>(detail::trap_offset(size));
+    const int error = co_await errno_on_thread(
+        [fd = fd(), bytes] { return ::ftruncate(fd, bytes) == 0 ? 0 : errno; });
     if (error != 0)
         raise(error, "truncate of ");
 }
@@ -229,14 +242,12 @@ std::pair<std::string, std::string> split(const std::string& path) {
     return {path.substr(0, std::max<std::size_t>(slash, 1)), path.substr(slash + 1)};
 }
 
-std::string temporary_name() {
-    std::uint64_t number = 0;
-    // So few bytes come at once, and all of them, also where a signal interrupts.
-    if (::getrandom(&number, sizeof number, 0) != sizeof number)
-        detail::raise_error(errno, "getrandom");
-    std::array<char, 48> name;
-    std::snprintf(name.data(), name.size(), ".trapline-%016llx.tmp",
-                  static_cast<unsigned long long>(number));
+/// Named after the time, which a replay knows, too. A name that is taken is not used again: the
+/// clock of a kernel may stand still.
+std::string temporary_name(TimePoint now, unsigned attempt) {
+    std::array<char, 64> name;
+    std::snprintf(name.data(), name.size(), ".trapline-%llx-%x.tmp",
+                  static_cast<unsigned long long>(now.time_since_epoch().count()), attempt);
     return name.data();
 }
 
@@ -271,8 +282,9 @@ Coro<Replacement> begin_replacement(std::string path, mode_t mode) {
     // What was kept from strangers is kept from them meanwhile, too.
     const mode_t first_mode = made.permissions ? static_cast<mode_t>(0600) : mode;
     std::expected<int, std::error_code> file;
+    unsigned attempt = 0;
     do {
-        made.temporary = temporary_name();
+        made.temporary = temporary_name(co_await now(), attempt++);
         file = co_await traps::open_at(made.directory.get(), made.temporary.c_str(),
                                        O_WRONLY | O_CREAT | O_EXCL | O_NOFOLLOW, first_mode);
     } while (!file && file.error() == std::errc::file_exists);
@@ -281,12 +293,12 @@ Coro<Replacement> begin_replacement(std::string path, mode_t mode) {
 }
 
 Coro<void> put_in_place(Replacement& made) {
-    const int error = co_await run_in_thread(
-                          [](int directory, const char* from, const char* to) {
-                              return ::renameat(directory, from, directory, to) == 0 ? 0 : errno;
-                          },
-                          made.directory.get(), made.temporary.c_str(), made.name.c_str())
-                          .changing_files();
+    const int error = co_await errno_on_thread([&made] {
+        const int directory = made.directory.get();
+        return ::renameat(directory, made.temporary.c_str(), directory, made.name.c_str()) == 0
+                   ? 0
+                   : errno;
+    });
     if (error != 0)
         detail::raise_error(error, "rename to " + made.path);
     made.in_place = true;
@@ -300,10 +312,8 @@ Coro<void> put_in_place(Replacement& made) {
 Coro<void> fill_and_replace(Replacement& made, const std::string& data) {
     co_await made.file.write_all(data);
     if (made.permissions) {
-        const int error = co_await disable_cancellation(
-            run_in_thread([](int fd, mode_t mode) { return ::fchmod(fd, mode) == 0 ? 0 : errno; },
-                          made.file.fd(), *made.permissions)
-                .changing_files());
+        const int error = co_await errno_on_thread(
+            [&made] { return ::fchmod(made.file.fd(), *made.permissions) == 0 ? 0 : errno; });
         if (error != 0)
             detail::raise_error(error, "permissions of " + made.path);
     }

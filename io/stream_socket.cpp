@@ -83,6 +83,8 @@ SocketAddress StreamSocket::local_address() const {
     SocketAddress address;
     if (::getsockname(fd(), address.fill(), address.fill_size()) != 0)
         raise(errno, "local address of stream to ");
+    if (address.port() == 0 && (address.family() == AF_INET || address.family() == AF_INET6))
+        raise(ENOTCONN, "local address of stream to ");
     return address;
 }
 

@@ -105,7 +105,8 @@ public:
 
     const SocketAddress& peer_address() const noexcept { return peer_; }
 
-    /// This end's address. Throws std::system_error when the stream is closed.
+    /// This end's address. Throws std::system_error when the stream is closed; not_connected in a
+    /// replay, which does not know it. traps::socket_name(fd(), ...) asks so that one does.
     SocketAddress local_address() const;
 
     /// False when it was closed or moved from.

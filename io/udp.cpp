@@ -25,7 +25,9 @@ Coro<UdpSocket> UdpSocket::bind(SocketAddress address, UdpOptions options) {
         need(co_await traps::set_option(fd, IPPROTO_IPV6, IPV6_V6ONLY, v6_only), what);
     }
     need(co_await traps::bind(fd, address.data(), address.size()), what);
-    co_return UdpSocket{std::move(socket)};
+    SocketAddress bound;
+    need(co_await traps::socket_name(fd, bound.fill(), bound.fill_size()), what);
+    co_return UdpSocket{std::move(socket), {}, bound};
 }
 
 Coro<UdpSocket> UdpSocket::connect(SocketAddress peer, SocketAddress local) {
@@ -35,7 +37,9 @@ Coro<UdpSocket> UdpSocket::connect(SocketAddress peer, SocketAddress local) {
         need(co_await traps::bind(socket.get(), local.data(), local.size()),
              what + " from " + local.to_string());
     need(co_await traps::connect(socket.get(), peer.data(), peer.size()), what);
-    co_return UdpSocket{std::move(socket), peer};
+    SocketAddress bound;
+    need(co_await traps::socket_name(socket.get(), bound.fill(), bound.fill_size()), what);
+    co_return UdpSocket{std::move(socket), peer, bound};
 }
 
 int UdpSocket::family() const { return local_address().family(); }

@@ -97,6 +97,8 @@ ucred UnixStream::peer_credentials() const {
     socklen_t size = sizeof who;
     if (::getsockopt(fd(), SOL_SOCKET, SO_PEERCRED, &who, &size) != 0)
         raise(errno, "credentials of the peer at ");
+    if (who.uid == static_cast<uid_t>(-1)) // Linux knows no peer
+        raise(ENOTCONN, "credentials of the peer at ");
     return who;
 }
 
@@ -169,7 +171,9 @@ Coro<UnixDatagram> UnixDatagram::bind(SocketAddress address) {
     const std::string what = "bind to " + address.to_string();
     Descriptor socket{need(co_await traps::socket(AF_UNIX, SOCK_DGRAM), what)};
     need(co_await traps::bind(socket.get(), address.data(), address.size()), what);
-    co_return UnixDatagram{std::move(socket)};
+    SocketAddress bound;
+    need(co_await traps::socket_name(socket.get(), bound.fill(), bound.fill_size()), what);
+    co_return UnixDatagram{std::move(socket), {}, bound};
 }
 
 Coro<UnixDatagram> UnixDatagram::connect(SocketAddress peer, SocketAddress local) {
@@ -179,7 +183,9 @@ Coro<UnixDatagram> UnixDatagram::connect(SocketAddress peer, SocketAddress local
         need(co_await traps::bind(socket.get(), local.data(), local.size()),
              what + " from " + local.to_string());
     need(co_await traps::connect(socket.get(), peer.data(), peer.size()), what);
-    co_return UnixDatagram{std::move(socket), peer};
+    SocketAddress bound;
+    need(co_await traps::socket_name(socket.get(), bound.fill(), bound.fill_size()), what);
+    co_return UnixDatagram{std::move(socket), peer, bound};
 }
 
 Coro<UnixDatagramPair> UnixDatagram::pair() {

@@ -51,7 +51,7 @@ public:
     static Coro<UnixStreamPair> pair();
 
     /// Who made the other end: process, user and group, at the time it was connected. Throws
-    /// std::system_error.
+    /// std::system_error; not_connected in a replay, which does not know it.
     ucred peer_credentials() const;
 
     /// Sends data, at least one byte, and with its first byte the descriptors, which stay the
