@@ -1,5 +1,7 @@
 // What a kernel says of itself: deadlocks, and its few messages.
+#include "follower.hpp"
 #include "kernel.hpp"
+#include "trap_note.hpp"
 
 #include <ranges>
 
@@ -7,10 +9,15 @@ namespace trapline {
 
 namespace {
 
-std::string describe_wait(const TaskRecord& task) {
-    std::string text = "  task " + std::to_string(task.id) + " '" + task.name() + "' waits in ";
+/// A frame that has ended is gone, and with it what its last trap refers to.
+std::string describe_wait(const TaskRecord& task, bool has_begun) {
+    std::string text = "  task " + std::to_string(task.id) + " '" + task.name() + "' ";
+    if (task.frame.ended())
+        return text + "has ended";
+    if (!has_begun)
+        return text + "has not begun";
     const Trap& trap = task.frame.trap;
-    text += traps::name_of(trap);
+    text += "waits in " + name_of_wait(trap);
     if (const auto* join = std::get_if<traps::Join>(&trap))
         text += " of task " + std::to_string(join->task->id) + " '" + join->task->name() + "'";
     const char* preposition = " at ";
@@ -29,12 +36,13 @@ std::string Kernel::describe_deadlock() const {
 
 /// A line a task, the oldest first, each begun by its line feed.
 std::string Kernel::describe_waits() const {
-    std::vector<const TaskRecord*> newest_first;
+    std::vector<TaskRecord*> newest_first;
     for (TaskRecord* task = tasks_.newest(); task; task = TaskTable::older(*task))
         newest_first.push_back(task);
     std::string text;
-    for (const TaskRecord* task : newest_first | std::views::reverse)
-        text += "\n" + describe_wait(*task);
+    // Those that nobody replays have all begun: who has not is ready, and that is no deadlock.
+    for (TaskRecord* task : newest_first | std::views::reverse)
+        text += "\n" + describe_wait(*task, !follower_ || control(*task).started);
     return text;
 }
 

@@ -1,15 +1,12 @@
 #include "follower.hpp"
 
+#include <algorithm>
 #include <cerrno>
-#include <chrono>
 #include <csignal>
 #include <cstdio>
 #include <cstdlib>
 #include <cstring>
 #include <utility>
-
-#include <fcntl.h>
-#include <linux/openat2.h>
 
 #include "../traps/exceptions.hpp"
 #include "../traps/thread.hpp"
@@ -21,24 +18,6 @@ namespace trapline {
 using recording::Read;
 
 namespace {
-
-/// A buffer that goes with its lease.
-class OwnBuffer final : public BufferPool {
-public:
-    static BufferLease lend(std::size_t bytes) {
-        auto* pool = new OwnBuffer{bytes};
-        BufferLease lease{*pool, 0, pool->memory_.data(), bytes};
-        pool->leave();
-        return lease;
-    }
-
-private:
-    explicit OwnBuffer(std::size_t bytes) : memory_(bytes) {}
-    ~OwnBuffer() override = default;
-    void take_back(std::uint32_t) noexcept override {}
-
-    std::vector<std::byte> memory_;
-};
 
 bool is_debugged() {
     std::FILE* status = std::fopen("/proc/self/status", "re");
@@ -54,6 +33,11 @@ bool is_debugged() {
     return tracer != 0;
 }
 
+bool is_signal_pending() noexcept {
+    sigset_t pending;
+    return ::sigpending(&pending) == 0 && ::sigisemptyset(&pending) == 0;
+}
+
 std::string describe(const Reply& reply) {
     switch (reply.interrupt) {
     case Interrupt::cancelled: return "a cancellation";
@@ -64,24 +48,39 @@ std::string describe(const Reply& reply) {
     return std::to_string(reply.value);
 }
 
-/// What an event says of its task.
-std::string describe(const Read& event) {
+/// An event, where one of task `expected` would have been no surprise.
+std::string describe(const Read& event, std::uint64_t expected) {
+    const std::string task = "task " + std::to_string(event.task);
+    const std::string prefix = event.task == expected ? "" : task + ": ";
     switch (event.kind) {
+    case recording::Event::begun: return "the beginning";
+    case recording::Event::turn: return "a turn";
+    case recording::Event::created:
+        return "the beginning of " + task + (event.text.empty() ? "" : " '" + event.text + "'");
+    case recording::Event::started: return "that " + task + " runs for the first time";
     case recording::Event::trapped: {
         TrapNote note = event.trap;
         note.text = event.text;
-        return describe(note);
+        return prefix + describe(note);
     }
-    case recording::Event::terminated: return "its end";
+    case recording::Event::replied:
+        return "that " + task + " goes on with " + describe(event.reply);
+    case recording::Event::cancelled: return "a cancellation of " + task;
+    case recording::Event::interrupted: return "an interrupt of " + task;
+    case recording::Event::terminated: return prefix + "its end";
+    case recording::Event::opened: return "that " + task + " opens a file";
     case recording::Event::deadlock: return "a deadlock";
     case recording::Event::ended: return "the end of the kernel";
-    default: return "something else (event " + std::to_string(static_cast<int>(event.kind)) + ")";
     }
+    return "nothing";
 }
 
-const traps::IoRequest* request_of(const TaskRecord& task) noexcept {
-    const auto* io = std::get_if<traps::Io>(&task.frame.trap);
-    return io ? &io->request : nullptr;
+/// So that what a file says can neither overflow a clock nor turn it back before its beginning.
+TimePoint moved(TimePoint clock, Duration by) noexcept {
+    std::int64_t moved = 0;
+    if (__builtin_add_overflow(clock.time_since_epoch().count(), by.count(), &moved))
+        moved = by.count() < 0 ? 0 : Follower::time_max.time_since_epoch().count();
+    return std::clamp(TimePoint{Duration{moved}}, TimePoint{}, Follower::time_max);
 }
 
 } // namespace
@@ -99,10 +98,14 @@ Follower::Follower(Kernel& kernel, const std::string& path, std::uint64_t until)
     descriptors_ = std::make_unique<StandIns>(begins ? take().open : std::vector<int>{});
 }
 
-Follower::~Follower() = default;
+Follower::~Follower() {
+    if (until_ > traps_ && !over_)
+        kernel_.log("the replay was to stop before trap " + std::to_string(until_) +
+                    ", and there were " + std::to_string(traps_));
+}
 
 void Follower::check_program() const {
-    const char* anyway = std::getenv("TRAPLINE_REPLAY_ANYWAY");
+    const char* anyway = ::secure_getenv("TRAPLINE_REPLAY_ANYWAY");
     const std::string here = recording::program_identity();
     if (reader_.identity() != here && (!anyway || std::string_view(anyway) != "1"))
         throw RecordingError("the recording " + reader_.path() + " is of another program: it has " +
@@ -112,6 +115,8 @@ void Follower::check_program() const {
 
 // --- what happens next ---------------------------------------------------------------------
 
+TimePoint& Follower::clock() noexcept { return static_cast<NoEngine&>(*kernel_.engine_).time; }
+
 /// Null at the end of the recording.
 const Read* Follower::peek() {
     while (!next_) {
@@ -119,11 +124,10 @@ const Read* Follower::peek() {
         if (!reader_.next(event))
             return nullptr;
         if (event.kind == Event::turn) {
-            auto& clock = static_cast<NoEngine&>(*kernel_.engine_).time;
-            clock += event.passed;
+            clock() = moved(clock(), event.passed);
             ++kernel_.turns_;
             if (kernel_.observer_)
-                kernel_.observer_->turn(clock);
+                kernel_.observer_->turn(clock());
         } else {
             next_ = std::move(event);
         }
@@ -146,9 +150,10 @@ bool Follower::next_is(Event kind, const TaskRecord& task) {
 
 void Follower::ended() {
     const bool whole = next_ && next_->kind == Event::ended;
+    const std::string cut = reader_.cut().empty() ? "" : " (" + reader_.cut() + ")";
     throw ReplayEnded(
         "the recording ends here, after trap " + std::to_string(traps_) + ": " + reader_.path() +
-        (whole ? " says that the kernel was destroyed" : " was not written any further") +
+        (whole ? " says that the kernel was destroyed" : " was not written any further" + cut) +
         kernel_.describe_waits());
 }
 
@@ -158,12 +163,30 @@ void Follower::diverged(const std::string& text) {
                          traps_);
 }
 
-/// `task` would go on now, and trap.
-void Follower::stopped(const TaskRecord& task) {
-    throw ReplayStopped("the replay stops before trap " + std::to_string(until_) + ": task " +
-                        std::to_string(task.id) + " '" + task.name() + "' would go on from " +
-                        traps::name_of(task.frame.trap) + " with " + describe(task.frame.reply) +
-                        kernel_.describe_waits());
+/// The tasks that are destroyed now may wait for that thread in their destructors, and for ever: so
+/// it is said before.
+void Follower::diverged_by_thread(const std::string& text) {
+    kernel_.log("replay: it differs at trap " + std::to_string(traps_) + ": " + text);
+    diverged(text);
+}
+
+void Follower::damaged(const std::string& what) {
+    reader_.damaged("is damaged: " + what + ", after trap " + std::to_string(traps_));
+}
+
+/// `task` would go on now, and trap. Under a debugger it does: step into TrapFrame::resume().
+void Follower::stopped(TaskRecord& task) {
+    const std::string text =
+        "the replay stops before trap " + std::to_string(until_) + ": task " +
+        std::to_string(task.id) + " '" + task.name() +
+        (control(task).started ? "' would go on from " + name_of_wait(task.frame.trap) + " with " +
+                                     describe(task.frame.reply)
+                               : "' would begin") +
+        kernel_.describe_waits();
+    if (!is_debugged())
+        throw ReplayStopped(text);
+    kernel_.log(text); // what traces the program may be no debugger, and let the signal end it
+    std::raise(SIGTRAP);
 }
 
 template <class F>
@@ -174,8 +197,10 @@ void Follower::following(F&& follow) {
         follow();
     } catch (const Deadlock&) {
         throw;
-    } catch (...) {
+    } catch (const std::exception& failure) {
         over_ = true;
+        if (is_signal_pending()) // one that a SignalSet lets through may be the end
+            kernel_.log(std::string("replay: ") + failure.what());
         abandon_all();
         throw;
     }
@@ -183,15 +208,48 @@ void Follower::following(F&& follow) {
 
 void Follower::run(TaskRecord& main) {
     following([&] {
-        while (peek() && (next_->kind == Event::cancelled || next_->kind == Event::interrupted))
-            step(); // between two runs
         adopt(main, 0);
         while (main.state != TaskState::terminated)
             step();
     });
 }
 
+/// By plain code of the program, within a task or between two runs.
+void Follower::spawn(TaskRecord& task) {
+    from_outside([&] { adopt(task, 0); });
+}
+
+void Follower::cancel(TaskRecord& task) {
+    if (control(task).cancel_sent)
+        return;
+    from_outside([&] {
+        const Read* event = peek();
+        if (!event || event->kind == Event::ended)
+            ended();
+        if (!next_is(Event::cancelled, task))
+            diverged("task " + std::to_string(task.id) + " '" + task.name() +
+                     "' is cancelled here; recorded was " + describe(*event, task.id));
+        step();
+        if (next_is(Event::interrupted, task))
+            step();
+    });
+}
+
+/// A task that runs is told as well, but what it makes of that does not count.
+template <class F>
+void Follower::from_outside(F&& follow) {
+    if (!inside_)
+        return following(std::forward<F>(follow));
+    try {
+        follow();
+    } catch (...) {
+        failed_ = std::current_exception();
+        throw;
+    }
+}
+
 void Follower::shutdown() {
+    shutting_down_ = true;
     following([&] {
         while (!kernel_.tasks_.empty())
             step();
@@ -204,52 +262,64 @@ void Follower::step() {
         ended();
     const Read event = take();
     switch (event.kind) {
-    case Event::started: return resume(task_of(event));
-    case Event::replied: {
+    case Event::started: {
         TaskRecord& task = task_of(event);
+        if (control(task).started)
+            out_of_order();
+        return resume(task);
+    }
+    case Event::replied: {
+        TaskRecord& task = task_of(event, true);
         reply(task, event);
         return resume(task);
     }
     case Event::opened: opened_ = event.file; return;
     case Event::cancelled: return note_cancelled(task_of(event));
-    case Event::interrupted: return note_interrupted(task_of(event));
+    case Event::interrupted: return note_interrupted(task_of(event, true));
     case Event::terminated: {
-        TaskRecord& task = task_of(event);
+        TaskRecord& task = task_of(event, true);
         kernel_.log("shutdown: task '" + task.name() + "' can never go on, and is destroyed");
-        tasks_.erase(task.id);
-        return kernel_.abandon(task);
+        return let_go(task);
     }
-    case Event::deadlock: throw Deadlock(event.text);
+    case Event::deadlock:
+        if (shutting_down_) // that is never at its wits' end
+            out_of_order();
+        throw Deadlock(event.text);
     case Event::created:
         diverged("the recorded program began task " + std::to_string(event.task) +
                  " here, this one does not");
-    default:
-        throw RecordingError("the recording " + reader_.path() + " is out of order after trap " +
-                             std::to_string(traps_));
+    default: out_of_order();
     }
 }
 
-void Follower::abandon_all() noexcept {
-    while (TaskRecord* task = kernel_.tasks_.newest()) {
-        if (const auto* thread = std::get_if<traps::AwaitThread>(&task->frame.trap);
-            thread && task->state == TaskState::blocked) {
-            if (control(*task).masked || !thread->completion->forget())
-                wait_for_thread(*task);
-        }
-        tasks_.erase(task->id);
-        kernel_.abandon(*task);
+void Follower::out_of_order() { damaged("its events are out of order"); }
+
+/// Destroys a task that has not ended.
+void Follower::let_go(TaskRecord& task) {
+    if (thread_waits_.erase(&task) > 0) {
+        if (control(task).masked)
+            (void)told_by_thread(task, Duration::max());
+        else
+            leave_thread(task);
     }
+    tasks_.erase(task.id);
+    kernel_.abandon(task);
+}
+
+void Follower::abandon_all() noexcept {
+    while (TaskRecord* task = kernel_.tasks_.newest())
+        let_go(*task);
     descriptors_.reset();
 }
 
 // --- tasks ---------------------------------------------------------------------------------
 
-TaskRecord& Follower::task_of(const Read& event) {
+TaskRecord& Follower::task_of(const Read& event, bool has_run) {
     const auto at = tasks_.find(event.task);
     if (at == tasks_.end())
-        throw RecordingError("the recording " + reader_.path() + " speaks of task " +
-                             std::to_string(event.task) + ", which there is not, after trap " +
-                             std::to_string(traps_));
+        damaged("it speaks of task " + std::to_string(event.task) + ", which there is not");
+    if (has_run && !control(*at->second).started)
+        out_of_order();
     return *at->second;
 }
 
@@ -264,7 +334,7 @@ void Follower::adopt(TaskRecord& task, std::uint64_t parent) {
         ended();
     if (event->kind != Event::created || event->task != task.id || event->parent != parent)
         diverged("task " + std::to_string(task.id) + " '" + task.name() +
-                 "' begins here; recorded was " + describe(*event));
+                 "' begins here; recorded was " + describe(*event, task.id));
     const std::string_view name = task.given_name ? std::string_view(*task.given_name) : "";
     if (event->text != name)
         diverged("task " + std::to_string(task.id) + " was recorded as '" + event->text +
@@ -275,14 +345,18 @@ void Follower::adopt(TaskRecord& task, std::uint64_t parent) {
 }
 
 void Follower::resume(TaskRecord& task) {
-    if (until_ != 0 && traps_ + 1 == until_ && next_is(Event::trapped, task)) {
-        if (!is_debugged())
-            stopped(task);
-        std::raise(SIGTRAP); // step into resume(): the task goes on, to trap `until_`
-    }
+    if (until_ != 0 && traps_ + 1 == until_ && next_is(Event::trapped, task))
+        stopped(task);
+    control(task).started = true;
     if (kernel_.observer_)
         kernel_.observer_->running(task);
+    inside_ = true;
     task.frame.resume();
+    inside_ = false;
+    if (!task.frame.ended())
+        furnish(task);
+    if (failed_)
+        std::rethrow_exception(std::exchange(failed_, nullptr));
     if (!task.frame.ended()) {
         ++traps_;
         ++kernel_.traps_;
@@ -291,11 +365,34 @@ void Follower::resume(TaskRecord& task) {
     if (!peek())
         ended();
     if (!next_is(Event::terminated, task))
-        diverged("task " + std::to_string(task.id) + " '" + task.name() +
-                 "' ended after it; recorded was " + describe(*next_));
+        ended_early(task);
     take();
     tasks_.erase(task.id);
     kernel_.terminate(task);
+}
+
+/// The task has ended, and in the recording it went on.
+void Follower::ended_early(TaskRecord& task) {
+    const std::string name = "task " + std::to_string(task.id) + " '" + task.name() + "'";
+    const std::string recorded = describe(*next_, task.id);
+    while (kernel_.tasks_.newest() != &task)
+        let_go(*kernel_.tasks_.newest()); // what it began may use what its frame holds
+    task.add_reference();
+    tasks_.erase(task.id);
+    kernel_.terminate(task);
+    std::string how = " ended after it";
+    if (task.failure) {
+        how += " by an exception: " + message_of(task.failure);
+        const char* preposition = " at ";
+        const FrameExtras* extras = task.frame.extras.get();
+        for (const std::source_location& at : extras ? extras->failure_began : AwaitChain{}) {
+            how += preposition + trapline::describe(at);
+            preposition = ", awaited at ";
+        }
+    }
+    task.failure_seen = true;
+    task.drop_reference();
+    diverged(name + how + "; recorded was " + recorded);
 }
 
 std::string Follower::who(const TaskRecord& task) const {
@@ -308,13 +405,16 @@ std::string Follower::who(const TaskRecord& task) const {
     return text;
 }
 
-/// The trap that the task has come to with the one that was recorded.
-void Follower::compare(TaskRecord& task) {
-    // Also for one that will be abandoned.
+/// With what its trap needs, also to be abandoned.
+void Follower::furnish(TaskRecord& task) noexcept {
     if (Kernel::is_parked(task))
         std::construct_at(&control(task).node, Waker{&Follower::wake, &task}, &task);
     else if (Kernel::is_asleep(task))
         std::construct_at(&control(task).sleep, &task); // never set
+}
+
+/// The trap that the task has come to with the one that was recorded.
+void Follower::compare(TaskRecord& task) {
     const Read* event = peek();
     if (!event || event->kind == Event::ended)
         ended();
@@ -330,20 +430,33 @@ void Follower::compare(TaskRecord& task) {
         }
         same = same && event->text == here.text;
     }
-    if (!same)
-        diverged(who(task) + "\n  recorded: " + describe(*event) +
-                 "\n  here:     " + trapline::describe(here));
+    if (!same) {
+        const std::string text = who(task) + "\n  recorded: " + describe(*event, task.id) +
+                                 "\n  here:     " + trapline::describe(here);
+        if (is_race(*event, here))
+            diverged_by_thread(text + "\n  Whether a task has to wait for a thread depends on "
+                                      "which of them is faster.");
+        diverged(text);
+    }
     take();
     if (kernel_.observer_)
         kernel_.observer_->trapped(task, task.frame.trap);
     begin(task);
 }
 
+/// A queue with a thread at its other end waits, or need not, as fast as the two happen to be.
+bool Follower::is_race(const Read& event, const TrapNote& here) noexcept {
+    constexpr auto waits = trap_index<traps::AwaitThread>;
+    const bool waited = event.kind == Event::trapped && event.trap.kind == waits;
+    return waited != (here.kind == waits);
+}
+
 /// What a trap does before it is answered.
 void Follower::begin(TaskRecord& task) {
     const Trap& trap = task.frame.trap;
     if (const auto* spawn = std::get_if<traps::Spawn>(&trap)) {
-        if (spawn->task->state == TaskState::created)
+        // Unless it was refused: by a policy, then.
+        if (!next_is(Event::replied, task) && spawn->task->state == TaskState::created)
             adopt(*spawn->task, task.id);
     } else if (const auto* park = std::get_if<traps::Park>(&trap)) {
         wait_on(task, *park->queue);
@@ -351,14 +464,12 @@ void Follower::begin(TaskRecord& task) {
         if (join->task->state != TaskState::terminated && join->task != &task)
             wait_on(task, join->task->joiners);
     } else if (const auto* thread = std::get_if<traps::AwaitThread>(&trap)) {
-        control(task).next = nullptr;
+        // One that would only begin now may have been answered by a policy: its reply tells.
+        if (thread->completion->begun() || !is_policed(task))
+            await_thread(task, *thread->completion);
+    } else if (const auto* io = std::get_if<traps::Io>(&trap)) {
         task.state = TaskState::blocked;
-        const auto outcome = thread->completion->await({&wake_from_thread, &task}, &task);
-        if (outcome != ThreadCompletion::Await::waiting)
-            control(task).next = &task;
-    } else if (const traps::IoRequest* request = request_of(task)) {
-        task.state = TaskState::blocked;
-        if (const auto* close = std::get_if<traps::Close>(request))
+        if (const auto* close = std::get_if<traps::Close>(&io->request))
             descriptors_->begin_close(close->fd, task.id);
     }
 }
@@ -373,6 +484,7 @@ void Follower::wake(void* task) noexcept {
 }
 
 void Follower::note_cancelled(TaskRecord& task) noexcept {
+    control(task).cancel_sent = true;
     for (TimeLimit* limit = task.frame.limit; limit; limit = limit->outer)
         limit->disarmed = true;
     task.interrupt_pending = true;
@@ -383,141 +495,13 @@ void Follower::note_cancelled(TaskRecord& task) noexcept {
 void Follower::note_interrupted(TaskRecord& task) {
     task.interrupt_pending = false;
     task.state = TaskState::ready;
-    if (Kernel::is_parked(task)) {
+    control(task).pending = Interrupt::cancelled; // or timed_out: what it gets is in its reply
+    if (Kernel::is_parked(task))
         control(task).node.unlink();
-    } else if (const auto* thread = std::get_if<traps::AwaitThread>(&task.frame.trap)) {
-        if (control(task).next != &task && !thread->completion->forget())
-            diverged(who(task) + " was interrupted here, and now its thread was faster");
-        control(task).next = &task;
-    }
+    else if (thread_waits_.contains(&task))
+        leave_thread(task);
     if (kernel_.observer_)
         kernel_.observer_->interrupted(task);
-}
-
-// --- threads -------------------------------------------------------------------------------
-
-// A task in AwaitThread that has been told, or need not wait any more, is its own `next`.
-
-void Follower::wake_from_thread(void* context) noexcept {
-    auto& task = *static_cast<TaskRecord*>(context);
-    Follower& self = *control(task).kernel->follower_;
-    // Told while it is locked: the task, and this, may go as soon as the waiting thread can lock.
-    const std::scoped_lock lock{self.mutex_};
-    control(task).next = &task;
-    self.completed_.notify_one();
-}
-
-void Follower::wait_for_thread(TaskRecord& task) {
-    const auto told = [&] { return control(task).next == &task; };
-    std::unique_lock lock{mutex_};
-    if (!completed_.wait_for(lock, std::chrono::seconds{5}, told)) {
-        kernel_.log("replay: still waits for the thread that " + who(task) + " waits for");
-        completed_.wait(lock, told);
-    }
-}
-
-Reply Follower::reply_of_thread(TaskRecord& task, const Reply& reply) {
-    const ThreadCompletion& completion =
-        *std::get_if<traps::AwaitThread>(&task.frame.trap)->completion;
-    if (reply.interrupt != Interrupt::none) {
-        if (task.state == TaskState::blocked) // it was interrupted as soon as it came
-            note_interrupted(task);
-        return reply;
-    }
-    wait_for_thread(task);
-    return completion.completed() ? Reply{completion.value()} : reply; // or another one waits
-}
-
-// --- replies -------------------------------------------------------------------------------
-
-void Follower::reply(TaskRecord& task, const Read& event) {
-    Reply reply = event.reply;
-    switch (task.frame.trap.index()) {
-    case trap_index<traps::Self>: reply.value = reinterpret_cast<std::intptr_t>(&task); break;
-    case trap_index<traps::Mask>:
-        control(task).masked = std::get_if<traps::Mask>(&task.frame.trap)->on;
-        break;
-    case trap_index<traps::Park>:
-    case trap_index<traps::Join>: reply_parked(task, reply); break;
-    case trap_index<traps::AwaitThread>: reply = reply_of_thread(task, reply); break;
-    case trap_index<traps::Io>: reply = reply_of_io(task, event); break;
-    default: break;
-    }
-    if (reply.interrupt == Interrupt::cancelled)
-        task.interrupted = true;
-    task.interrupt_pending = event.interrupt_waits;
-    task.state = TaskState::ready;
-    task.frame.reply = reply;
-    if (kernel_.observer_)
-        kernel_.observer_->replied(task, reply);
-}
-
-void Follower::reply_parked(TaskRecord& task, const Reply& reply) {
-    WaitNode& node = control(task).node;
-    if (!node.queued())
-        return;
-    if (reply.interrupt == Interrupt::none && !reply.failed())
-        diverged(who(task) + " was woken in the recording, and nobody wakes it here");
-    node.unlink();
-}
-
-Reply Follower::reply_of_io(TaskRecord& task, const Read& event) {
-    using namespace traps;
-    const IoRequest& request = *request_of(task);
-    if (const auto* receive = std::get_if<Receive>(&request); receive && !event.written.empty())
-        *receive->lease = OwnBuffer::lend(event.written.size());
-    if (const auto* open = std::get_if<OpenAt2>(&request))
-        open->how->flags |= O_CLOEXEC; // as engines do
-    write_back(task, event);
-    Reply reply = event.reply;
-    const bool answered = reply.interrupt == Interrupt::none;
-    if (const auto* close = std::get_if<Close>(&request))
-        descriptors_->end_close(close->fd, task.id, reply.value != -EBADF);
-    if (!answered || reply.failed())
-        return reply;
-    switch (request.index()) {
-    case request_index<Socket>:
-    case request_index<Accept>:
-    case request_index<OpenAt>:
-    case request_index<OpenAt2>:
-        reply.value =
-            descriptors_->make(static_cast<int>(reply.value), &request, std::exchange(opened_, {}));
-        break;
-    case request_index<RecvMsg>: rename_received(*std::get_if<RecvMsg>(&request)->message); break;
-    default: break;
-    }
-    return reply;
-}
-
-/// What Linux had written.
-void Follower::write_back(TaskRecord& task, const Read& event) {
-    const Trap& trap = task.frame.trap;
-    std::span<const std::byte> rest = event.written;
-    for_each_written(trap, event.reply, address_room(trap), [&](std::span<std::byte> part) {
-        if (part.size() > rest.size())
-            diverged(who(task) + " takes more than was recorded");
-        if (!part.empty())
-            std::memcpy(part.data(), rest.data(), part.size());
-        rest = rest.subspan(part.size());
-    });
-    if (!rest.empty())
-        diverged(who(task) + " takes less than was recorded");
-}
-
-/// Descriptors that came with a message.
-void Follower::rename_received(msghdr& message) {
-    for (cmsghdr* at = CMSG_FIRSTHDR(&message); at; at = CMSG_NXTHDR(&message, at)) {
-        if (at->cmsg_level != SOL_SOCKET || at->cmsg_type != SCM_RIGHTS)
-            continue;
-        const std::size_t count = (at->cmsg_len - CMSG_LEN(0)) / sizeof(int);
-        for (std::size_t i = 0; i < count; ++i) {
-            unsigned char* place = CMSG_DATA(at) + i * sizeof(int);
-            int fd = -1;
-            std::memcpy(&fd, place, sizeof fd);
-            fd = descriptors_->make(fd, nullptr);
-            std::memcpy(place, &fd, sizeof fd);
-        }
-    }
 }
 
 } // namespace trapline

@@ -4,6 +4,7 @@
 
 #include <condition_variable>
 #include <cstdint>
+#include <exception>
 #include <memory>
 #include <mutex>
 #include <optional>
@@ -48,6 +49,13 @@ public:
     void run(TaskRecord& main);
     void shutdown();
 
+    // What plain code of the program does to tasks.
+    void spawn(TaskRecord& task);
+    void cancel(TaskRecord& task);
+
+    /// Later than any kernel's clock comes, and far from where times overflow.
+    static constexpr TimePoint time_max{Duration{std::int64_t{1} << 62}};
+
 private:
     using Event = recording::Event;
 
@@ -58,33 +66,47 @@ private:
     void step();
     [[noreturn]] void ended();
     [[noreturn]] void diverged(const std::string& text);
-    [[noreturn]] void stopped(const TaskRecord& task);
+    [[noreturn]] void diverged_by_thread(const std::string& text);
+    [[noreturn]] void damaged(const std::string& what);
+    [[noreturn]] void out_of_order();
+    void stopped(TaskRecord& task);
     void check_program() const;
     template <class F>
     void following(F&& follow);
+    template <class F>
+    void from_outside(F&& follow);
+    TimePoint& clock() noexcept;
+    void let_go(TaskRecord& task);
     void abandon_all() noexcept;
 
     // Tasks.
     void adopt(TaskRecord& task, std::uint64_t parent);
     void resume(TaskRecord& task);
+    [[noreturn]] void ended_early(TaskRecord& task);
+    static void furnish(TaskRecord& task) noexcept;
     void compare(TaskRecord& task);
+    static bool is_race(const recording::Read& event, const TrapNote& here) noexcept;
     void begin(TaskRecord& task);
     void wait_on(TaskRecord& task, WaitQueue& queue);
-    TaskRecord& task_of(const recording::Read& event);
+    TaskRecord& task_of(const recording::Read& event, bool has_run = false);
     void note_cancelled(TaskRecord& task) noexcept;
     void note_interrupted(TaskRecord& task);
     std::string who(const TaskRecord& task) const;
 
-    // Replies.
+    // Replies (follower_replies.cpp).
     void reply(TaskRecord& task, const recording::Read& event);
+    void check_reply(const TaskRecord& task, const Reply& reply);
     void reply_parked(TaskRecord& task, const Reply& reply);
-    Reply reply_of_thread(TaskRecord& task, const Reply& reply);
+    Reply reply_of_thread(TaskRecord& task, const recording::Read& event);
     Reply reply_of_io(TaskRecord& task, const recording::Read& event);
     void write_back(TaskRecord& task, const recording::Read& event);
     void rename_received(msghdr& message);
     static void wake(void* task) noexcept;
     static void wake_from_thread(void* task) noexcept;
-    void wait_for_thread(TaskRecord& task);
+    static bool is_policed(const TaskRecord& task) noexcept;
+    void await_thread(TaskRecord& task, ThreadCompletion& completion);
+    void leave_thread(TaskRecord& task);
+    bool told_by_thread(TaskRecord& task, Duration limit);
 
     Kernel& kernel_;
     recording::Reader reader_;
@@ -95,6 +117,10 @@ private:
     std::uint64_t until_;
     recording::FileKind opened_; ///< by the task that is replied to next
     bool over_ = false;
+    bool shutting_down_ = false;
+    bool inside_ = false;       ///< a task runs
+    std::exception_ptr failed_; ///< what was wrong with what that has done to others
+    std::unordered_map<const TaskRecord*, TimePoint> thread_waits_; ///< since when they wait
 
     std::mutex mutex_; ///< with threads that complete what tasks wait for
     std::condition_variable completed_;

@@ -11,10 +11,12 @@
 namespace trapline {
 
 /// A recording says nothing of the loop around.
-void Kernel::check_no_replay(const char* call) const {
+void Kernel::check_no_replay(const char* call) {
     if (follower_)
         throw std::system_error(ENOTSUP, std::system_category(),
                                 std::string(call) + " in a replay");
+    if (recorder_ && !std::exchange(told_host_records_, true))
+        log("what is recorded here cannot be replayed: a replay refuses " + std::string(call));
 }
 
 int Kernel::pollable_fd() {
@@ -28,7 +30,8 @@ int Kernel::pollable_fd() {
 
 void Kernel::adopt_from_outside(TaskRecord& task) {
     check_thread();
-    check_no_replay("spawn from outside");
+    if (follower_) [[unlikely]]
+        return follower_->spawn(task);
     adopt(task);
     if (host_waits_)
         tell_host();
@@ -38,12 +41,15 @@ bool Kernel::cancel(const Task<void>& task) {
     if (!task)
         detail::raise_empty_handle();
     check_thread();
-    check_no_replay("cancel from outside");
     TaskRecord& record = *task.record();
     if (record.state == TaskState::terminated)
         return false;
     if (control(record).kernel != this)
         throw std::system_error(EXDEV, std::system_category(), "cancel a task of another kernel");
+    if (follower_) [[unlikely]] {
+        follower_->cancel(record);
+        return true;
+    }
     send_cancel(record);
     if (host_waits_)
         tell_host();

@@ -15,6 +15,7 @@
 #include "follower.hpp"
 #include "recorder.hpp"
 #include "stop_signals.hpp"
+#include "trap_note.hpp"
 
 namespace trapline {
 
@@ -275,7 +276,7 @@ void Kernel::interrupt_the_rest(bool once_more) noexcept {
                 task->frame.reply.interrupt == Interrupt::cancelled)
                 continue; // it was interrupted, and has not run since
             log("shutdown: still waiting for task '" + task->name() + "', in " +
-                traps::name_of(task->frame.trap));
+                name_of_wait(task->frame.trap));
             control(*task).cancel_sent = false;
         }
         send_cancel(*task);

@@ -109,7 +109,7 @@ public:
 
     /// Interrupts a task as Task::cancel() does, but cannot wait for its end: it sees that in a
     /// turn to come. Answers false if it has ended already. Harmless twice. A task of another
-    /// kernel: std::system_error.
+    /// kernel: std::system_error. In a replay this, and spawn(), also throw what run() does.
     bool cancel(const Task<void>& task);
 
     /// Runs a turn: looks at I/O, timers and threads, and if nobody is ready waits for them, at
@@ -158,7 +158,7 @@ private:
     void rest() noexcept;
     void tell_host() noexcept;
     void check_thread() const;
-    void check_no_replay(const char* call) const;
+    void check_no_replay(const char* call);
 
     // Signals that cancel main (stop_signals.cpp).
     class SignalScope;
@@ -268,8 +268,9 @@ private:
     TaskTimer patience_; ///< set while shutdown() waits
     bool shut_down_ = false;
     bool virtual_time_;
-    bool pollable_ = false;   ///< a host has asked for the descriptor
-    bool host_waits_ = false; ///< for it, and nobody is ready
+    bool pollable_ = false;          ///< a host has asked for the descriptor
+    bool host_waits_ = false;        ///< for it, and nobody is ready
+    bool told_host_records_ = false; ///< what no replay can follow
 
     std::unique_ptr<StopSignals> stop_;  ///< null without KernelOptions::cancel_on
     TaskRecord* main_to_stop_ = nullptr; ///< while a signal may cancel it

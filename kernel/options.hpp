@@ -88,8 +88,9 @@ struct KernelOptions {
     /// no engine then. Empty: the environment variable TRAPLINE_REPLAY, else it is no replay.
     std::string replay{};
 
-    /// A replay stops before this trap, counted from 1. 0: in a program's first kernel the
-    /// environment variable TRAPLINE_REPLAY_UNTIL, else it goes on to the end.
+    /// A replay stops before this trap, counted from 1; the log says if there is none. 0: in a
+    /// program's first kernel the environment variable TRAPLINE_REPLAY_UNTIL, else it goes on to
+    /// the end.
     std::uint64_t replay_until = 0;
 
     /// Shuffles the ready tasks of each turn, to show that nothing depends on their order.
@@ -113,7 +114,9 @@ struct KernelOptions {
     std::vector<int> cancel_on{};
 
     /// How long shutdown() waits for the tasks that it cancelled before it names those that are
-    /// left in the log and interrupts them once more. And again, until all have ended.
+    /// left in the log and interrupts them once more. And again, until all have ended. In a replay
+    /// also how long a thread may keep a task waiting before the log says so; after twelve times
+    /// that, and four times what it took when it was recorded, the replay gives up.
     Duration shutdown_patience = std::chrono::seconds{5};
 
     /// Where the kernel's own few messages go, one line each; stderr by default. Crashes that

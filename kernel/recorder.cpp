@@ -9,6 +9,7 @@
 #include <dirent.h>
 #include <sys/stat.h>
 
+#include "../traps/thread.hpp"
 #include "recording.hpp"
 
 namespace trapline {
@@ -27,6 +28,12 @@ bool opens_file(const Trap& trap) noexcept {
     const auto* io = std::get_if<traps::Io>(&trap);
     return io && (io->request.index() == traps::request_index<traps::OpenAt> ||
                   io->request.index() == traps::request_index<traps::OpenAt2>);
+}
+
+/// A policy has answered, before the thread has begun.
+bool is_of_idle_thread(const Trap& trap) noexcept {
+    const auto* thread = std::get_if<traps::AwaitThread>(&trap);
+    return thread && !thread->completion->begun();
 }
 
 std::vector<int> open_descriptors() {
@@ -85,6 +92,10 @@ inline void Recorder::begin(Event kind, const TaskRecord& task) noexcept {
 }
 
 void Recorder::created(const TaskRecord& task) noexcept {
+    if (task.id != ++created_ && !std::exchange(other_kernel_, true)) [[unlikely]] {
+        writer_->flush();
+        writer_->give_up("another kernel uses its recorder");
+    }
     begin(Event::created, task);
     writer_->number(std::exchange(spawns_, 0));
     writer_->text(task.given_name ? std::string_view(*task.given_name) : std::string_view());
@@ -153,7 +164,8 @@ void Recorder::replied(const TaskRecord& task, const Reply& reply) noexcept {
     begin(Event::replied, task);
     const int parts = static_cast<int>(reply.interrupt) | (task.interrupt_pending ? 4 : 0) |
                       (value != 0 ? 8 : 0) | (reply.progress != 0 ? 16 : 0) |
-                      (reply.stopped_by != 0 ? 32 : 0) | (written != 0 ? 64 : 0);
+                      (reply.stopped_by != 0 ? 32 : 0) | (written != 0 ? 64 : 0) |
+                      (is_of_idle_thread(task.frame.trap) ? 128 : 0);
     writer_->byte(static_cast<std::uint8_t>(parts));
     if (value != 0)
         writer_->signed_number(value);
@@ -167,6 +179,7 @@ void Recorder::replied(const TaskRecord& task, const Reply& reply) noexcept {
                          [&](std::span<std::byte> part) { writer_->bytes(part); });
     }
     replied_ = task.id;
+    spawns_ = 0; // also when it was refused
     if (next_)
         next_->replied(task, reply);
 }

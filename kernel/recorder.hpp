@@ -5,8 +5,9 @@
 //     run(work(), {.observer = &recorder});
 //
 // KernelOptions::record does it for a kernel, and TRAPLINE_RECORD=FILE for any program, whose
-// further kernels record into FILE.2, FILE.3 and so on, in the order in which they are made, and
-// the programs that it starts meanwhile into FILE-PID.
+// further kernels record into FILE.2, FILE.3 and so on, in the order in which they are made. The
+// programs that it starts or forks record into FILE-PID, FILE-PID.2 and so on; so does one that
+// finds FILE in use. The log says so.
 //
 // It notes each step of each task: the trap with those of its arguments that mean something in
 // another process, the reply, and what Linux wrote into the program's memory, so every byte that
@@ -16,7 +17,8 @@
 // The file is written by write(2) in blocks of at most 64 KiB: when there is so much, when the
 // kernel is going to wait, and at the end. A program that is killed leaves what was written. When
 // a block cannot be written, a line in the log says so, the file ends with the block before, and
-// the program goes on. One recorder is for one kernel.
+// the program goes on. So it is, too, when the program closes the file's descriptor, and when a
+// second kernel comes: one recorder is for one kernel.
 #pragma once
 
 #include <cstdint>
@@ -43,8 +45,8 @@ public:
         std::function<void(std::string_view)> log{};
     };
 
-    /// Begins the file anew. Throws std::system_error when it cannot be opened, and with EBUSY
-    /// while another kernel records into it.
+    /// Begins the file anew. Throws std::system_error when it cannot be opened or is neither a file
+    /// nor a device, and with EBUSY while another kernel records into it or replays it.
     explicit Recorder(const std::string& path, Options options);
     explicit Recorder(const std::string& path);
     Recorder(const Recorder&) = delete;
@@ -76,6 +78,8 @@ private:
     std::unique_ptr<recording::Writer> writer_;
     Observer* next_;
     std::uint64_t traps_ = 0;
+    std::uint64_t created_ = 0; ///< a kernel numbers its tasks from 1
+    bool other_kernel_ = false; ///< another one has come
     std::uint64_t spawns_ = 0;  ///< the task, if the last trap was its Spawn
     std::uint64_t replied_ = 0; ///< the task, if its reply is the last thing that happened
     TimePoint now_{};           ///< of the turn

@@ -1,23 +1,22 @@
 #include "recording.hpp"
 
-#include <atomic>
+#include <algorithm>
 #include <bit>
 #include <cerrno>
 #include <cstdio>
 #include <cstdlib>
 #include <stdexcept>
 #include <system_error>
+#include <type_traits>
 
 #include <elf.h>
 #include <fcntl.h>
 #include <link.h>
 #include <sys/file.h>
-#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
-#include "options.hpp"
 #include "replay.hpp"
 
 namespace trapline::recording {
@@ -142,20 +141,6 @@ int find_build_id(dl_phdr_info* object, std::size_t, void* found) {
     return 1;
 }
 
-/// So many kernels have been made that the environment told to record or to replay: they number
-/// their files. Like threads, variables of the environment belong to the process.
-constinit std::atomic<unsigned> kernels_made = 0;
-
-/// Whether another kernel records there: that of a program which has started this one.
-bool is_in_use(const std::string& path) noexcept {
-    const int fd = ::open(path.c_str(), O_WRONLY | O_CLOEXEC);
-    if (fd < 0)
-        return false;
-    const bool in_use = ::flock(fd, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK;
-    ::close(fd);
-    return in_use;
-}
-
 } // namespace
 
 std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t so_far) noexcept {
@@ -179,27 +164,27 @@ std::string program_identity() {
            std::to_string(status.st_mtim.tv_nsec);
 }
 
-void choose(KernelOptions& options) {
-    if (options.record.empty() && options.replay.empty()) {
-        const auto variable = [](const char* name) {
-            const char* value = std::getenv(name);
-            return std::string(value ? value : "");
-        };
-        options.record = variable("TRAPLINE_RECORD");
-        options.replay = variable("TRAPLINE_REPLAY");
-        std::string& chosen = options.replay.empty() ? options.record : options.replay;
-        if (!chosen.empty()) {
-            const unsigned number = kernels_made.fetch_add(1, std::memory_order_relaxed) + 1;
-            chosen += number > 1 ? "." + std::to_string(number) : "";
-            if (&chosen == &options.record && is_in_use(chosen))
-                chosen += "-" + std::to_string(::getpid());
-            if (options.replay_until == 0 && number == 1)
-                options.replay_until =
-                    std::strtoull(variable("TRAPLINE_REPLAY_UNTIL").c_str(), nullptr, 10);
-        }
-    }
-    if (!options.record.empty() && !options.replay.empty())
-        throw std::invalid_argument("a kernel cannot both record and replay");
+void say(const std::function<void(std::string_view)>& log, const std::string& line) {
+    if (log)
+        log(line);
+    else
+        std::fprintf(stderr, "trapline: %s\n", line.c_str());
+}
+
+FileIdentity identity_of(const struct ::stat& status) noexcept {
+    return {status.st_dev, status.st_ino};
+}
+
+int moved_away(int fd) noexcept {
+    rlimit limit{};
+    if (::getrlimit(RLIMIT_NOFILE, &limit) != 0 || limit.rlim_cur <= 64)
+        return fd;
+    const auto high = std::min<rlim_t>(limit.rlim_cur, 1024) - 16;
+    const int moved = ::fcntl(fd, F_DUPFD_CLOEXEC, static_cast<int>(high));
+    if (moved < 0)
+        return fd;
+    ::close(fd);
+    return moved;
 }
 
 // --- writing -------------------------------------------------------------------------------
@@ -209,28 +194,29 @@ Writer::Writer(const std::string& path, std::function<void(std::string_view)> lo
       process_(::getpid()),
       path_(path),
       log_(std::move(log)) {
-    const auto refuse = [&](int error, const char* why) {
+    const auto refuse = [&](int error, const char* why = "") {
         if (fd_ >= 0)
             ::close(fd_);
         throw std::system_error(error, std::system_category(), "record into " + path + why);
     };
-    fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_CLOEXEC, 0600);
-    if (fd_ < 0)
-        refuse(errno, "");
+    const auto can_be = [](mode_t mode) { return S_ISREG(mode) || S_ISCHR(mode); };
+    constexpr auto other = ", which is neither a file nor a device";
+    struct ::stat status{};
+    // Before it is opened, which would wait for a pipe's reader.
+    if (::stat(path.c_str(), &status) == 0 && !can_be(status.st_mode))
+        refuse(EINVAL, other);
+    fd_ = ::open(path.c_str(), O_WRONLY | O_CREAT | O_NONBLOCK | O_CLOEXEC, 0600);
+    if (fd_ < 0 || ::fstat(fd_, &status) != 0)
+        refuse(errno);
+    if (!can_be(status.st_mode))
+        refuse(EINVAL, other);
+    (void)::fcntl(fd_, F_SETFL, 0); // a terminal may be slow
     if (::flock(fd_, LOCK_EX | LOCK_NB) != 0 && errno == EWOULDBLOCK)
-        refuse(EBUSY, ", where another kernel records");
-    // Out of the way of the program's own descriptors, so that it gets the same numbers as without.
-    rlimit limit{};
-    if (::getrlimit(RLIMIT_NOFILE, &limit) == 0 && limit.rlim_cur > 64) {
-        const auto high = std::min<rlim_t>(limit.rlim_cur, 1024) - 16;
-        const int moved = ::fcntl(fd_, F_DUPFD_CLOEXEC, static_cast<int>(high));
-        if (moved >= 0) {
-            ::close(fd_);
-            fd_ = moved;
-        }
-    }
+        refuse(EBUSY, ", where another kernel records, or which one replays");
+    fd_ = moved_away(fd_);
+    file_ = identity_of(status);
     if (::ftruncate(fd_, 0) != 0 && errno != EINVAL) // EINVAL: a device
-        refuse(errno, "");
+        refuse(errno);
     Header header{magic, version, 0, {}, 0};
     const std::string identity = program_identity();
     header.identity_length = static_cast<std::uint32_t>(identity.size());
@@ -240,8 +226,14 @@ Writer::Writer(const std::string& path, std::function<void(std::string_view)> lo
 }
 
 Writer::~Writer() {
-    if (fd_ >= 0)
+    if (fd_ >= 0 && is_its_own())
         ::close(fd_);
+}
+
+/// Programs that become daemons close all descriptors, and open others under the same numbers.
+bool Writer::is_its_own() const noexcept {
+    struct ::stat status{};
+    return ::fstat(fd_, &status) == 0 && identity_of(status) == file_;
 }
 
 void Writer::long_bytes(std::span<const std::byte> all) noexcept {
@@ -267,41 +259,39 @@ void Writer::flush() noexcept {
     write_all(std::span(buffer_).first(block_header_bytes + events.size()));
 }
 
-bool Writer::write_all(std::span<const std::byte> all) noexcept {
+void Writer::write_all(std::span<const std::byte> all) noexcept {
+    if (!is_its_own()) {
+        fd_ = -1;
+        return give_up("the program has closed its descriptor");
+    }
     // Beyond this limit Linux would end the process by SIGXFSZ.
     rlimit limit{};
     if (::getrlimit(RLIMIT_FSIZE, &limit) == 0 && limit.rlim_cur != RLIM_INFINITY &&
-        written_ + all.size() > limit.rlim_cur) {
-        give_up(EFBIG);
-        return false;
-    }
+        written_ + all.size() > limit.rlim_cur)
+        return fail(EFBIG);
     for (std::size_t done = 0; done < all.size();) {
         const ssize_t now = ::write(fd_, &all[done], all.size() - done);
         if (now < 0 && errno == EINTR)
             continue;
-        if (now <= 0) {
-            give_up(now < 0 ? errno : EIO);
-            return false;
-        }
+        if (now <= 0)
+            return fail(now < 0 ? errno : EIO);
         done += static_cast<std::size_t>(now);
     }
     written_ += all.size();
-    return true;
 }
 
-/// The program goes on unrecorded.
-void Writer::give_up(int error) noexcept {
+void Writer::fail(int error) noexcept {
     [[maybe_unused]] const int cut = ::ftruncate(fd_, static_cast<off_t>(written_));
-    ::close(fd_);
+    give_up(std::system_category().message(error));
+}
+
+void Writer::give_up(const std::string& why) noexcept {
+    if (fd_ >= 0)
+        ::close(fd_);
     fd_ = -1;
     try {
-        const std::string line = "the recording " + path_ + " ends here, after " +
-                                 std::to_string(written_) +
-                                 " bytes: " + std::system_category().message(error);
-        if (log_)
-            log_(line);
-        else
-            std::fprintf(stderr, "trapline: %s\n", line.c_str());
+        say(log_, "the recording " + path_ + " ends here, after " + std::to_string(written_) +
+                      " bytes: " + why);
     } catch (const std::exception&) {
         // No memory for a line that nobody may read.
     }
@@ -310,86 +300,118 @@ void Writer::give_up(int error) noexcept {
 // --- reading -------------------------------------------------------------------------------
 
 Reader::Reader(std::string path) : path_(std::move(path)) {
-    const int fd = ::open(path_.c_str(), O_RDONLY | O_CLOEXEC);
-    struct ::stat status{};
-    int error = fd < 0 || ::fstat(fd, &status) != 0 ? errno : 0;
-    if (error == 0 && status.st_size > 0) {
-        mapped_bytes_ = static_cast<std::size_t>(status.st_size);
-        mapped_ = ::mmap(nullptr, mapped_bytes_, PROT_READ, MAP_PRIVATE, fd, 0);
-        if (mapped_ == MAP_FAILED) {
-            error = errno;
-            mapped_ = nullptr;
-        }
-    }
-    if (fd >= 0)
-        ::close(fd);
-    if (error != 0)
-        throw std::system_error(error, std::system_category(), "replay of " + path_);
     try {
-        check({static_cast<const std::byte*>(mapped_), mapped_bytes_});
+        open();
+        check();
     } catch (...) {
-        if (mapped_)
-            ::munmap(mapped_, mapped_bytes_);
+        if (fd_ >= 0)
+            ::close(fd_);
         throw;
     }
 }
 
-Reader::~Reader() {
-    if (mapped_)
-        ::munmap(mapped_, mapped_bytes_);
+Reader::~Reader() { ::close(fd_); }
+
+void Reader::open() {
+    const auto refuse = [this] {
+        throw std::system_error(errno, std::system_category(), "replay of " + path_);
+    };
+    fd_ = ::open(path_.c_str(), O_RDONLY | O_NONBLOCK | O_CLOEXEC); // a pipe may have no writer
+    struct ::stat status{};
+    if (fd_ < 0 || ::fstat(fd_, &status) != 0)
+        refuse();
+    if (!S_ISREG(status.st_mode))
+        damaged("is no regular file: a replay reads it twice");
+    fd_ = moved_away(fd_);
+    (void)::flock(fd_, LOCK_SH | LOCK_NB); // while a program records there: what there is so far
 }
 
 void Reader::damaged(const std::string& how) const {
     throw RecordingError("the recording " + path_ + " " + how);
 }
 
-void Reader::check(std::span<const std::byte> file) {
-    if (file.empty())
-        damaged("is empty");
+/// Answers less only at the end of the file.
+std::size_t Reader::read_at(std::uint64_t at, std::span<std::byte> to) const {
+    std::size_t done = 0;
+    while (done < to.size()) {
+        const auto from = static_cast<off_t>(at + done);
+        const ssize_t now = ::pread(fd_, &to[done], to.size() - done, from);
+        if (now < 0 && errno == EINTR)
+            continue;
+        if (now < 0)
+            throw std::system_error(errno, std::system_category(), "replay of " + path_);
+        if (now == 0)
+            break;
+        done += static_cast<std::size_t>(now);
+    }
+    return done;
+}
+
+void Reader::check_header() {
     Header header{};
-    if (file.size() >= magic.size() && std::memcmp(file.data(), magic.data(), magic.size()) != 0)
+    const std::size_t size = read_at(0, std::as_writable_bytes(std::span(&header, 1)));
+    if (size == 0)
+        damaged("is empty");
+    if (size >= magic.size() && header.magic != magic)
         damaged("is none: it does not begin as one");
-    if (file.size() < header_bytes)
+    if (size < header_bytes)
         damaged("is cut off within its header");
-    std::memcpy(&header, file.data(), sizeof header);
+    if (header.sum != header_sum(header) || header.identity_length > header.identity.size())
+        damaged("is damaged: the checksum of its header is wrong");
     if (header.version != version)
         damaged("has version " + std::to_string(header.version) +
                 " of the format; this program reads version " + std::to_string(version));
-    if (header.sum != header_sum(header) || header.identity_length > header.identity.size())
-        damaged("is damaged: the checksum of its header is wrong");
     identity_.assign(header.identity.data(), header.identity_length);
-    std::size_t at = header_bytes;
-    for (; file.size() - at >= block_header_bytes;) {
-        std::uint32_t length = 0;
-        std::uint32_t sum = 0;
-        std::memcpy(&length, &file[at], sizeof length);
-        std::memcpy(&sum, &file[at + 4], sizeof sum);
-        const std::string name =
-            "block " + std::to_string(blocks_.size()) + ", at byte " + std::to_string(at);
-        if (length == 0 || length > block_bytes_max)
-            damaged("is damaged: " + name + ", has a length that cannot be");
-        if (length > file.size() - at - block_header_bytes)
-            break;
-        const auto events = file.subspan(at + block_header_bytes, length);
-        if (block_sum(blocks_.size(), events) != sum)
-            damaged("is damaged: the checksum of " + name + ", is wrong");
-        blocks_.push_back(events);
-        bytes_left_ += length;
-        at += block_header_bytes + length;
-    }
-    cut_ = at != file.size();
 }
 
-bool Reader::next_block() noexcept {
-    if (block_ == blocks_.size())
+void Reader::check() {
+    check_header();
+    at_ = header_bytes;
+    while (read_block())
+        bytes_left_ += rest_.size();
+    at_ = header_bytes;
+    block_ = 0;
+    rest_ = {};
+}
+
+std::string Reader::block_name() const {
+    return "block " + std::to_string(block_) + ", at byte " + std::to_string(at_);
+}
+
+/// The next one; false at the end of the file, and where it is cut off.
+bool Reader::read_block() {
+    struct {
+        std::uint32_t length;
+        std::uint32_t sum;
+    } head{};
+    static_assert(sizeof head == block_header_bytes);
+    const std::size_t got = read_at(at_, std::as_writable_bytes(std::span(&head, 1)));
+    if (got < sizeof head) {
+        if (got > 0)
+            cut_ = block_name() + ", is cut off within its header";
         return false;
-    rest_ = blocks_[block_++];
+    }
+    if (head.length == 0 || head.length > block_bytes_max)
+        damaged("is damaged: " + block_name() + ", has a length that cannot be");
+    buffer_.resize(head.length);
+    if (const std::size_t there = read_at(at_ + sizeof head, buffer_); there < head.length) {
+        cut_ = block_name() + ", is cut off after " + std::to_string(there) + " of its " +
+               std::to_string(head.length) + " bytes";
+        return false;
+    }
+    if (block_sum(block_, buffer_) != head.sum)
+        damaged("is damaged: the checksum of " + block_name() + ", is wrong");
+    rest_ = buffer_;
+    at_ += sizeof head + head.length;
+    ++block_;
     return true;
 }
 
 std::uint8_t Reader::byte() {
-    if (rest_.empty() && !next_block())
+    if (bytes_left_ == 0)
         throw NotWhole{};
+    if (rest_.empty() && !read_block())
+        damaged("has been changed while it was replayed");
     const auto value = std::to_integer<std::uint8_t>(rest_.front());
     rest_ = rest_.subspan(1);
     --bytes_left_;
@@ -404,7 +426,7 @@ std::uint64_t Reader::number() {
         if (next < 0x80)
             return value;
     }
-    damaged("holds a number that is too long");
+    damaged("is damaged: it holds a number that is too long");
 }
 
 std::int64_t Reader::signed_number() {
@@ -412,32 +434,22 @@ std::int64_t Reader::signed_number() {
     return static_cast<std::int64_t>(value >> 1) ^ -static_cast<std::int64_t>(value & 1);
 }
 
-std::span<const std::byte> Reader::bytes(std::size_t count, std::vector<std::byte>& storage) {
+/// Appended to a string or a vector.
+void Reader::bytes(std::uint64_t count, auto& to) {
     if (count > bytes_left_)
         throw NotWhole{};
-    if (rest_.empty())
-        next_block();
     bytes_left_ -= count;
-    if (count <= rest_.size()) {
-        const auto all = rest_.first(count);
-        rest_ = rest_.subspan(count);
-        return all;
-    }
-    storage.clear();
-    while (storage.size() < count) {
-        if (rest_.empty())
-            next_block();
-        const auto now = rest_.first(std::min(count - storage.size(), rest_.size()));
-        storage.insert(storage.end(), now.begin(), now.end());
+    to.reserve(to.size() + count);
+    while (count > 0) {
+        if (rest_.empty() && !read_block())
+            damaged("has been changed while it was replayed");
+        const auto now = rest_.first(std::min<std::uint64_t>(count, rest_.size()));
+        using Unit = std::remove_cvref_t<decltype(to)>::value_type;
+        const auto* at = reinterpret_cast<const Unit*>(now.data());
+        to.insert(to.end(), at, at + now.size());
         rest_ = rest_.subspan(now.size());
+        count -= now.size();
     }
-    return storage;
-}
-
-std::string Reader::text() {
-    std::vector<std::byte> storage;
-    const auto all = bytes(number(), storage);
-    return {reinterpret_cast<const char*>(all.data()), all.size()};
 }
 
 bool Reader::next(Read& event) {
@@ -461,14 +473,14 @@ void Reader::read(Read& event) {
             event.open.push_back(static_cast<int>(number()));
         return;
     case Event::turn: event.passed = Duration{signed_number()}; return;
-    case Event::deadlock: event.text = text(); return;
+    case Event::deadlock: bytes(number(), event.text); return;
     case Event::ended: return;
     default: event.task = number();
     }
     switch (event.kind) {
     case Event::created:
         event.parent = number();
-        event.text = text();
+        bytes(number(), event.text);
         return;
     case Event::opened:
         event.file.mode = static_cast<std::uint32_t>(number());
@@ -479,17 +491,21 @@ void Reader::read(Read& event) {
         event.trap.kind = byte();
         const TrapNote::Shape* shape = TrapNote::shape_of(event.trap.kind);
         if (!shape)
-            damaged("holds trap " + std::to_string(event.trap.kind) + ", which there is not");
+            damaged("is damaged: it holds trap " + std::to_string(event.trap.kind) +
+                    ", which there is not");
         for (std::size_t i = 0; i < shape->count; ++i)
             event.trap.values[i] = signed_number();
         if (shape->text != TrapNote::Text::none)
-            event.text = text();
+            bytes(number(), event.text);
         return;
     }
     case Event::replied: {
         const std::uint8_t parts = byte();
         event.reply.interrupt = static_cast<Interrupt>(parts & 3);
+        if (event.reply.interrupt == Interrupt::thrown)
+            damaged("is damaged: it holds a reply that cannot be");
         event.interrupt_waits = (parts & 4) != 0;
+        event.thread_idle = (parts & 128) != 0;
         if (parts & 8)
             event.reply.value = signed_number();
         if (parts & 16)
@@ -497,7 +513,7 @@ void Reader::read(Read& event) {
         if (parts & 32)
             event.reply.stopped_by = static_cast<std::uint16_t>(number());
         if (parts & 64)
-            event.written = bytes(number(), event.storage);
+            bytes(number(), event.written);
         return;
     }
     case Event::started:
@@ -506,8 +522,8 @@ void Reader::read(Read& event) {
     case Event::terminated: return;
     default: break;
     }
-    damaged("holds an event of kind " + std::to_string(static_cast<int>(event.kind)) +
-            ", which there is not");
+    damaged("is damaged: it holds an event of kind " +
+            std::to_string(static_cast<int>(event.kind)) + ", which there is not");
 }
 
 } // namespace trapline::recording

@@ -10,8 +10,10 @@
 #include <span>
 #include <string>
 #include <string_view>
+#include <utility>
 #include <vector>
 
+#include <sys/stat.h>
 #include <sys/types.h>
 
 #include "../traps/reply.hpp"
@@ -51,21 +53,33 @@ std::uint32_t crc32c(std::span<const std::byte> bytes, std::uint32_t so_far = 0)
 std::string program_identity();
 
 /// Where the kernel that is being made records, or what it replays, if the environment says so and
-/// the options do not. Throws std::invalid_argument when both are asked for.
+/// the options do not. A privileged program (setuid) heeds no environment. Throws
+/// std::invalid_argument when both are asked for, and where TRAPLINE_REPLAY_UNTIL is no number.
 void choose(KernelOptions& options);
+
+// What both ends of a file need.
+
+/// Into the log, or to stderr where there is none.
+void say(const std::function<void(std::string_view)>& log, const std::string& line);
+
+/// What tells a file from another one that has the same name, or number.
+using FileIdentity = std::pair<dev_t, ino_t>;
+FileIdentity identity_of(const struct ::stat& status) noexcept;
+
+/// Moves a descriptor out of the way of the program's own, so that it gets the same numbers as
+/// without.
+int moved_away(int fd) noexcept;
 
 /// Appends events to a file. Keeps one block in memory; one that cannot be written ends the
 /// recording, which stays valid up to the block before.
 class Writer {
 public:
-    /// Throws std::system_error when the file cannot be opened, or another process records there.
+    /// Throws std::system_error when the file cannot be opened, is neither a file nor a device, or
+    /// another kernel records there.
     Writer(const std::string& path, std::function<void(std::string_view)> log);
     Writer(const Writer&) = delete;
     Writer& operator=(const Writer&) = delete;
     ~Writer(); ///< without flush()
-
-    /// Whether it still records.
-    bool writes() const noexcept { return fd_ >= 0; }
 
     /// Makes room for the next `fixed_max` bytes that byte() and number() write.
     void begin() noexcept {
@@ -104,16 +118,21 @@ public:
     /// Writes what there is as a block.
     void flush() noexcept;
 
+    /// Ends the recording; a line in the log says why. The program goes on unrecorded.
+    void give_up(const std::string& why) noexcept;
+
 private:
     void long_bytes(std::span<const std::byte> all) noexcept;
-    bool write_all(std::span<const std::byte> all) noexcept;
-    void give_up(int error) noexcept;
+    void write_all(std::span<const std::byte> all) noexcept;
+    bool is_its_own() const noexcept;
+    void fail(int error) noexcept;
 
     std::vector<std::byte> buffer_; ///< room for the block's header, then the events
     std::size_t used_ = block_header_bytes;
     std::uint64_t block_ = 0;
     std::uint64_t written_ = 0; ///< the file is valid up to here
     int fd_ = -1;
+    FileIdentity file_{}; ///< what fd_ is, as long as the program has not closed it
     pid_t process_;
     std::string path_;
     std::function<void(std::string_view)> log_;
@@ -138,11 +157,12 @@ struct Read {
     TrapNote trap;            ///< its text is `text`
     Reply reply;              ///< of Self, Accept and the like: numbers of the recorded process
     bool interrupt_waits = false;
-    std::span<const std::byte> written; ///< in `storage`, or in the file
-    std::vector<std::byte> storage;
+    bool thread_idle = false; ///< with AwaitThread: a policy has answered, and no thread begun
+    std::vector<std::byte> written;
 };
 
-/// The recording of a file, checked whole when it is opened.
+/// The recording of a file: checked whole when it is opened, and once more block by block as it is
+/// read, for files can change.
 class Reader {
 public:
     /// Throws std::system_error when the file cannot be read, RecordingError when it is no
@@ -155,35 +175,40 @@ public:
     const std::string& path() const noexcept { return path_; }
     const std::string& identity() const noexcept { return identity_; }
 
-    /// How the file ends.
-    bool cut() const noexcept { return cut_; }
+    /// What of a last block is there, if it is not whole; else empty.
+    const std::string& cut() const noexcept { return cut_; }
 
     /// The next event; false at the end, and where the last one is not whole. Throws
     /// RecordingError for what cannot be.
     bool next(Read& event);
 
+    /// Throws RecordingError, "the recording FILE " and how.
+    [[noreturn]] void damaged(const std::string& how) const;
+
 private:
     struct NotWhole {};
 
-    void check(std::span<const std::byte> file);
+    void open();
+    void check();
+    void check_header();
+    bool read_block();
+    std::size_t read_at(std::uint64_t at, std::span<std::byte> to) const;
+    std::string block_name() const;
     void read(Read& event);
     std::uint8_t byte();
     std::uint64_t number();
     std::int64_t signed_number();
-    std::span<const std::byte> bytes(std::size_t count, std::vector<std::byte>& storage);
-    std::string text();
-    bool next_block() noexcept;
-    [[noreturn]] void damaged(const std::string& how) const;
+    void bytes(std::uint64_t count, auto& to);
 
     std::string path_;
     std::string identity_;
-    void* mapped_ = nullptr;
-    std::size_t mapped_bytes_ = 0;
-    std::vector<std::span<const std::byte>> blocks_;
-    std::size_t block_ = 0;
+    std::string cut_;
+    int fd_ = -1;
+    std::vector<std::byte> buffer_;
     std::span<const std::byte> rest_; ///< of the block
+    std::uint64_t block_ = 0;         ///< the number of the next one
+    std::uint64_t at_ = 0;            ///< and where it begins
     std::uint64_t bytes_left_ = 0;    ///< of all
-    bool cut_ = false;
 };
 
 } // namespace recording

@@ -10,13 +10,17 @@
 //
 // But the program's own system calls, and functions of run_in_thread, are carried out. Descriptors
 // are stand-ins under the numbers they had: they can be closed, and little else. What depends on
-// such calls, random numbers, the environment or the wall clock can differ, and then the replay
-// stops at the first trap that does; so it is with TLS, whose keys are random. Signals cancel
-// nobody but as recorded: SIGINT ends the replay.
+// such calls, random numbers, the environment, the wall clock, or on a thread's being faster than
+// a task, can differ, and then the replay stops at the first trap that does; so it is with TLS,
+// whose keys are random. Signals cancel nobody but as recorded: SIGINT ends the replay. Policies
+// are not asked. Refused, by operation_not_supported, are run_once() and pollable_fd(). What is not
+// in a recording, and how that of a started or forked program (FILE-PID) is replayed, is in
+// kernel/RECORDING.md.
 //
 // KernelOptions::replay_until (TRAPLINE_REPLAY_UNTIL=N) stops before trap N: under a debugger by
-// SIGTRAP, before the task that will trap is resumed; else by ReplayStopped. A program that was
-// built anew is refused, unless TRAPLINE_REPLAY_ANYWAY=1.
+// SIGTRAP, before the task that will trap is resumed, with the text of ReplayStopped in the log;
+// else by that. A program that was built anew is refused, unless TRAPLINE_REPLAY_ANYWAY=1. One with
+// more rights than its user (setuid) heeds none of these variables.
 #pragma once
 
 #include <cstdint>
@@ -26,7 +30,8 @@
 namespace trapline {
 
 /// The file is no recording, or one of another version or program, or it is damaged. Thrown when
-/// the kernel is made. A file that cannot be read at all: std::system_error.
+/// the kernel is made, and by run() and shutdown() where its events cannot be, or the file has been
+/// changed since. A file that cannot be read at all: std::system_error.
 class RecordingError : public std::runtime_error {
 public:
     using std::runtime_error::runtime_error;

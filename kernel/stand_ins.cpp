@@ -69,28 +69,35 @@ int stand_in_for(const traps::IoRequest* request, const recording::FileKind& fil
 } // namespace
 
 StandIns::StandIns(const std::vector<int>& open) {
+    // One that the program cannot have opened itself.
+    const int nothing = ::memfd_create("replay", MFD_CLOEXEC);
+    if (nothing < 0)
+        return; // the numbers will differ, no more
+    nothing_ = identity_of(nothing);
     for (const int fd : open) {
-        if (is_open(fd))
+        if (is_open(fd) && fd != nothing)
             continue;
-        const int nothing = ::open("/dev/null", O_RDWR | O_CLOEXEC);
-        if (nothing < 0)
-            return; // the numbers will differ, no more
-        const int got = nothing == fd ? fd : ::fcntl(nothing, F_DUPFD_CLOEXEC, fd);
-        if (got != nothing)
-            ::close(nothing);
+        const int got = fd == nothing ? fd : ::fcntl(nothing, F_DUPFD_CLOEXEC, fd);
         if (got == fd)
             reserved_.insert(fd);
         else if (got >= 0)
             ::close(got);
     }
+    if (!reserved_.contains(nothing))
+        ::close(nothing);
 }
 
 StandIns::~StandIns() {
-    for (const int fd : reserved_)
-        ::close(fd);
+    for (const int fd : reserved_) {
+        if (is_reserved(fd))
+            ::close(fd);
+    }
     for (const auto& [fd, by] : closing_)
         ::close(fd); // who asked for it has given it up
 }
+
+/// The program may have closed it, and opened its own there.
+bool StandIns::is_reserved(int fd) const noexcept { return identity_of(fd) == nothing_; }
 
 int StandIns::make(int recorded, const traps::IoRequest* request, const recording::FileKind& file) {
     const int made = stand_in_for(request, file);
@@ -98,7 +105,8 @@ int StandIns::make(int recorded, const traps::IoRequest* request, const recordin
         throw std::system_error(errno, std::system_category(), "a stand-in for a descriptor");
     int here = made;
     if (made != recorded) {
-        const bool gives_way = reserved_.erase(recorded) + closing_.erase(recorded) > 0;
+        const bool reserved = reserved_.erase(recorded) > 0 && is_reserved(recorded);
+        const bool gives_way = closing_.erase(recorded) > 0 || reserved;
         here = gives_way ? ::dup3(made, recorded, O_CLOEXEC)
                          : ::fcntl(made, F_DUPFD_CLOEXEC, recorded);
         if (here < 0)

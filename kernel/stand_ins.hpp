@@ -44,7 +44,10 @@ private:
         Identity file; ///< to see whether it was closed without a trap
     };
 
+    bool is_reserved(int fd) const noexcept;
+
     std::unordered_map<int, Known> known_; ///< by their recorded numbers
+    Identity nothing_{};                   ///< of what stands under those that follow
     std::set<int> reserved_;
     std::unordered_map<int, std::uint64_t> closing_; ///< and which task does it
 };

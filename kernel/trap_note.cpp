@@ -101,13 +101,6 @@ constexpr socklen_t option_max = 8;
 std::int64_t number(auto value) noexcept { return static_cast<std::int64_t>(value); }
 std::int64_t ticks(TimePoint time) noexcept { return time.time_since_epoch().count(); }
 
-std::int64_t total(const msghdr& message) noexcept {
-    std::size_t bytes = 0;
-    for (std::size_t i = 0; i < message.msg_iovlen; ++i)
-        bytes += message.msg_iov[i].iov_len;
-    return number(bytes);
-}
-
 struct Noting {
     TrapNote& note;
 
@@ -139,11 +132,11 @@ struct Noting {
     void operator()(const traps::Send& r) const noexcept { put(r.fd, r.flags, r.size); }
     void operator()(const traps::RecvMsg& r) const noexcept {
         const msghdr& m = *r.message;
-        put(r.fd, r.flags, total(m), m.msg_name ? m.msg_namelen : 0, m.msg_controllen);
+        put(r.fd, r.flags, bytes_in(m), m.msg_name ? m.msg_namelen : 0, m.msg_controllen);
     }
     void operator()(const traps::SendMsg& r) const noexcept {
         const msghdr& m = *r.message;
-        put(r.fd, r.flags, total(m), m.msg_controllen);
+        put(r.fd, r.flags, bytes_in(m), m.msg_controllen);
         note.text = text_at(m.msg_name, m.msg_namelen);
     }
     void operator()(const traps::Read& r) const noexcept { put(r.fd, r.size, r.offset); }
@@ -197,7 +190,8 @@ struct Noting {
 std::string describe_address(std::string_view bytes) {
     char text[INET6_ADDRSTRLEN] = "";
     sockaddr_storage address{};
-    std::memcpy(&address, bytes.data(), std::min(bytes.size(), sizeof address));
+    if (!bytes.empty()) // else there may be no pointer
+        std::memcpy(&address, bytes.data(), std::min(bytes.size(), sizeof address));
     if (bytes.size() >= sizeof(sockaddr_in) && address.ss_family == AF_INET) {
         const auto& in = reinterpret_cast<const sockaddr_in&>(address);
         ::inet_ntop(AF_INET, &in.sin_addr, text, sizeof text);
@@ -288,6 +282,18 @@ std::string describe(const TrapNote& note) {
     else
         name = traps::name_of_request(std::size_t{note.kind} - TrapNote::requests);
     return name + ("(" + all + ")");
+}
+
+std::string name_of_wait(const Trap& trap) {
+    const auto* io = std::get_if<traps::Io>(&trap);
+    return io ? traps::name_of(io->request) : traps::name_of(trap);
+}
+
+std::size_t bytes_in(const msghdr& message) noexcept {
+    std::size_t bytes = 0;
+    for (std::size_t i = 0; i < message.msg_iovlen; ++i)
+        bytes += message.msg_iov[i].iov_len;
+    return bytes;
 }
 
 socklen_t address_room(const Trap& trap) noexcept {

@@ -51,6 +51,12 @@ TrapNote note_of(const Trap& trap) noexcept;
 /// "recv(fd 7, flags 0x100, size 4096)".
 std::string describe(const TrapNote& note);
 
+/// "Sleep", "recv".
+std::string name_of_wait(const Trap& trap);
+
+/// What a message's parts hold, or have room for.
+std::size_t bytes_in(const msghdr& message) noexcept;
+
 /// How much room for an address a trap gives. Linux writes there what it would have needed.
 socklen_t address_room(const Trap& trap) noexcept;
 

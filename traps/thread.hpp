@@ -60,6 +60,9 @@ public:
         return state_.load(std::memory_order_acquire) == State::completed;
     }
 
+    /// False if the thread begins when somebody waits, and nobody has.
+    bool begun() const noexcept { return !starter_.wake; }
+
     /// Only if completed().
     std::int64_t value() const noexcept { return value_; }
 

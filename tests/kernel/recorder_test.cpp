@@ -1,12 +1,16 @@
 #include <trapline/kernel/recorder.hpp>
 
+#include <algorithm>
 #include <csignal>
+#include <cstdio>
 #include <cstdlib>
+#include <filesystem>
 #include <stdexcept>
 #include <string>
 #include <system_error>
 #include <vector>
 
+#include <sys/mman.h>
 #include <sys/resource.h>
 #include <sys/stat.h>
 #include <unistd.h>
@@ -26,6 +30,7 @@ using namespace std::chrono_literals;
 using test::in_child;
 using test::LeakGuard;
 using test::RecordingFile;
+using test::started;
 using test::thrown_by;
 
 namespace {
@@ -164,59 +169,159 @@ TEST_CASE("what cannot be recorded into is refused when the kernel is made") {
         const Recorder first{file.path};
         CHECK(thrown_by([&] { Recorder{file.path}; }) ==
               "record into " + file.path +
-                  ", where another kernel records: Device or resource busy");
+                  ", where another kernel records, or which one replays: Device or resource busy");
     }
     CHECK(thrown_by([&] { Kernel{{.record = file.path, .replay = file.path}}; }) ==
           "a kernel cannot both record and replay");
 }
 
-TEST_CASE("TRAPLINE_RECORD and TRAPLINE_REPLAY number the kernels of a program") {
+TEST_CASE("what is neither a file nor a device is neither recorded into nor replayed") {
+    const LeakGuard guard;
+    const RecordingFile fifo;
+    REQUIRE(::mkfifo(fifo.path.c_str(), 0600) == 0);
+    CHECK(thrown_by([&] { Recorder{fifo.path}; }) ==
+          "record into " + fifo.path + ", which is neither a file nor a device: Invalid argument");
+    CHECK(thrown_by([&] { Kernel{{.replay = fifo.path}}; }) ==
+          "the recording " + fifo.path + " is no regular file: a replay reads it twice");
+}
+
+TEST_CASE("one recorder is for one kernel") {
     const RecordingFile file;
-    const auto program = [] {
-        int sum = 0;
+    std::string line;
+    {
+        Recorder recorder{file.path, {.log = [&](std::string_view text) { line = text; }}};
+        run(work(), {.observer = &recorder});
+        run(work(), {.observer = &recorder});
+    }
+    CHECK(line.starts_with("the recording " + file.path + " ends here, after "));
+    CHECK(line.ends_with(" bytes: another kernel uses its recorder"));
+    run(work(), {.replay = file.path});
+}
+
+TEST_CASE("a recorder whose descriptor is closed leaves what is opened under its number alone") {
+    const RecordingFile file;
+    CHECK(in_child([&]() -> std::string {
+              std::string line;
+              Recorder recorder{file.path, {.log = [&](std::string_view text) { line = text; }}};
+              Kernel kernel{{.observer = &recorder}};
+              kernel.run(work());
+              int last = 0; // as daemons do
+              for (const auto& entry : std::filesystem::directory_iterator("/proc/self/fd"))
+                  last = std::max(last, std::stoi(entry.path().filename()));
+              const int own = ::memfd_create("own", 0);
+              if (last < 64 || ::dup2(own, last) != last)
+                  return "no such number";
+              kernel.run(work());
+              recorder.flush();
+              struct ::stat status{};
+              if (::fstat(last, &status) != 0 || status.st_size != 0)
+                  return "written into, or closed";
+              return line.ends_with("the program has closed its descriptor") ? "" : line;
+          }) == "");
+}
+
+TEST_CASE("who records run_once, which no replay can follow, is told so once") {
+    const RecordingFile file;
+    std::string lines;
+    Kernel kernel{{.record = file.path,
+                   .log = [&](std::string_view line) { lines += std::string(line) + "\n"; }}};
+    const Task<> task = kernel.spawn(work());
+    while (kernel.run_once(1ms)) {}
+    CHECK(lines == "what is recorded here cannot be replayed: a replay refuses run_once\n");
+}
+
+// --- files that the environment names ------------------------------------------------------
+
+TEST_CASE("program: three kernels" * doctest::skip()) {
+    int sum = 0;
+    try {
         for (int i = 0; i < 3; ++i)
             sum += run([i]() -> Coro<int> {
                 co_await sleep(1us * i);
                 co_return i;
             });
-        return sum == 3 ? "" : "wrong";
+    } catch (const std::exception& failure) {
+        std::printf("thrown: %s\n", failure.what());
+    }
+    std::printf("sum %d\n", sum);
+}
+
+TEST_CASE("TRAPLINE_RECORD and TRAPLINE_REPLAY number the kernels of a program") {
+    const RecordingFile file;
+    const auto program = [](const std::string& variables) {
+        return started("program: three kernels", variables);
     };
-    CHECK(in_child([&] {
-              ::setenv("TRAPLINE_RECORD", file.path.c_str(), 1);
-              return program();
-          }) == "");
+    const std::string record = "TRAPLINE_RECORD=" + file.path;
+    const std::string replay = "TRAPLINE_REPLAY=" + file.path;
+    CHECK(program(record).contains("sum 3\n"));
     for (const char* suffix : {"", ".2", ".3"})
         CHECK(size_of(file.path + suffix) > 64);
-    CHECK(in_child([&] {
-              ::setenv("TRAPLINE_REPLAY", file.path.c_str(), 1);
-              return program();
-          }) == "");
-    CHECK(in_child([&]() -> std::string {
-              ::setenv("TRAPLINE_REPLAY", file.path.c_str(), 1);
-              ::setenv("TRAPLINE_REPLAY_UNTIL", "1", 1);
-              return program();
-          }).starts_with("thrown: the replay stops before trap 1: task 1 'main'"));
-    CHECK(in_child([&]() -> std::string {
-              ::setenv("TRAPLINE_RECORD", file.path.c_str(), 1);
-              ::setenv("TRAPLINE_REPLAY", file.path.c_str(), 1);
-              return program();
-          }) == "thrown: a kernel cannot both record and replay");
+    CHECK(program(replay).contains("sum 3\n"));
+    CHECK(program(replay + " TRAPLINE_REPLAY_UNTIL=1")
+              .contains("thrown: the replay stops before trap 1: task 1 'main' would begin"));
+    CHECK(program(replay + " TRAPLINE_REPLAY_UNTIL=9")
+              .contains("the replay was to stop before trap 9, and there were 1\n"));
+    for (const std::string wrong : {"abc", "-1", "0", "1x", "99999999999999999999"})
+        CHECK(program(replay + " TRAPLINE_REPLAY_UNTIL=" + wrong)
+                  .contains("thrown: TRAPLINE_REPLAY_UNTIL=" + wrong +
+                            " is not the number of a trap, from 1"));
+    CHECK(
+        program(record + " " + replay).contains("thrown: a kernel cannot both record and replay"));
     for (const char* suffix : {".2", ".3"})
         std::remove((file.path + suffix).c_str());
 }
 
-TEST_CASE("a program that was started by a recorded one records into a file of its own") {
+TEST_CASE("program: starts another one when its kernel is gone" * doctest::skip()) {
+    run(work());
+    std::fputs(started("program: three kernels", "").c_str(), stdout);
+}
+
+TEST_CASE("a program that a recorded one starts has files of its own, and is not replayed") {
     const RecordingFile file;
-    const Recorder parents{file.path};
-    std::string own;
-    CHECK(in_child([&] {
-              ::setenv("TRAPLINE_RECORD", file.path.c_str(), 1);
-              run(work());
-              own = file.path + "-" + std::to_string(::getpid());
-              const bool recorded = size_of(own) > 64;
-              std::remove(own.c_str());
-              return recorded ? "" : "not recorded";
-          }) == "");
+    const std::string name = "program: starts another one when its kernel is gone";
+    const std::string text = started(name, "TRAPLINE_RECORD=" + file.path);
+    CAPTURE(text);
+    CHECK(text.contains("sum 3\n"));
+    const std::size_t at = text.find("records into " + file.path + "-");
+    REQUIRE(at != std::string::npos);
+    const std::string childs = text.substr(at + 13, text.find(':', at) - at - 13);
+    for (const char* suffix : {"", ".2", ".3"})
+        CHECK(size_of(childs + suffix) > 64);
+    const std::string replayed = started(name, "TRAPLINE_REPLAY=" + file.path);
+    CHECK(replayed.contains("not replayed: " + file.path));
+    CHECK(replayed.contains("sum 3\n"));
+    CHECK(started("program: three kernels", "TRAPLINE_REPLAY=" + childs).contains("sum 3\n"));
+    for (const char* suffix : {"", ".2", ".3"})
+        std::remove((childs + suffix).c_str());
+}
+
+TEST_CASE("each child that a program forks records into a file of its own") {
+    const RecordingFile file;
+    for (int i = 0; i < 2; ++i) {
+        CHECK(in_child([&]() -> std::string {
+                  ::setenv("TRAPLINE_RECORD", file.path.c_str(), 1);
+                  std::string line;
+                  run(work(), {.log = [&](std::string_view text) { line = text; }});
+                  const std::string own = file.path + "-" + std::to_string(::getpid());
+                  const bool recorded = size_of(own) > 64;
+                  std::remove(own.c_str());
+                  return recorded && line.starts_with("records into " + own) ? "" : line;
+              }) == "");
+    }
+    CHECK(size_of(file.path) == -1);
+}
+
+TEST_CASE("a program of another one's day, which is recorded now, has a file of its own") {
+    const RecordingFile file;
+    const Recorder others{file.path};
+    const std::string text = started("program: three kernels", "TRAPLINE_RECORD=" + file.path);
+    const std::size_t at = text.find("records into " + file.path + "-");
+    REQUIRE(at != std::string::npos);
+    const std::string own = text.substr(at + 13, text.find(':', at) - at - 13);
+    for (const char* suffix : {"", ".2", ".3"}) {
+        CHECK(size_of(own + suffix) > 64);
+        std::remove((own + suffix).c_str());
+    }
 }
 
 TEST_CASE("a forked child leaves its parent's recording alone") {

@@ -1,11 +1,15 @@
 // Files to record into, and a program that is recorded and then replayed.
 #pragma once
 
+#include <array>
 #include <atomic>
+#include <cstdint>
 #include <cstdio>
+#include <cstring>
 #include <exception>
 #include <fstream>
 #include <iterator>
+#include <span>
 #include <string>
 #include <utility>
 
@@ -13,6 +17,9 @@
 
 #include <trapline/kernel/kernel.hpp>
 #include <trapline/kernel/options.hpp>
+#include <trapline/kernel/recording.hpp>
+
+#include "../support/sockets.hpp"
 
 namespace trapline::test {
 
@@ -39,6 +46,60 @@ public:
 private:
     static inline std::atomic<int> count_ = 0;
 };
+
+/// Runs the test case `name` of this program, one that is skipped else, in a process of its own
+/// with these variables, "A=1 B=2". Answers what it printed.
+inline std::string started(const std::string& name, const std::string& variables) {
+    std::array<char, 4096> self{};
+    must(::readlink("/proc/self/exe", self.data(), self.size() - 1), "readlink");
+    const std::string command =
+        variables + " '" + self.data() + "' --no-skip --test-case='" + name + "' 2>&1";
+    std::FILE* output = ::popen(command.c_str(), "re");
+    std::string text;
+    for (int c = output ? std::fgetc(output) : EOF; c != EOF; c = std::fgetc(output))
+        text += static_cast<char>(c);
+    if (output && ::pclose(output) != 0)
+        text += "(it failed)";
+    return text;
+}
+
+/// The events of a recording, without what stands around them.
+inline std::string events_of(const std::string& file) {
+    std::string events;
+    for (std::size_t at = recording::header_bytes; at + 8 <= file.size();) {
+        std::uint32_t length = 0;
+        std::memcpy(&length, &file[at], sizeof length);
+        events += file.substr(at + 8, length);
+        at += 8 + length;
+    }
+    return events;
+}
+
+/// A recording with the header of `file` and these events, few enough for a block. Its checksums
+/// are right.
+inline std::string with_events(const std::string& file, const std::string& events) {
+    std::string covered(12, '\0'); // number and length of the block
+    const auto length = static_cast<std::uint32_t>(events.size());
+    std::memcpy(&covered[8], &length, sizeof length);
+    covered += events;
+    const std::uint32_t sum = recording::crc32c(std::as_bytes(std::span(covered)));
+    std::string block(8, '\0');
+    std::memcpy(&block[0], &length, sizeof length);
+    std::memcpy(&block[4], &sum, sizeof sum);
+    return file.substr(0, recording::header_bytes) + block + events;
+}
+
+/// Numbers as a recording has them.
+inline std::string number(std::uint64_t value) {
+    std::string bytes;
+    for (; value >= 0x80; value >>= 7)
+        bytes += static_cast<char>(value | 0x80);
+    return bytes + static_cast<char>(value);
+}
+inline std::string signed_number(std::int64_t value) {
+    return number((static_cast<std::uint64_t>(value) << 1) ^
+                  static_cast<std::uint64_t>(value >> 63));
+}
 
 /// The text of what `f` throws.
 template <class F>

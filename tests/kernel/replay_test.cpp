@@ -7,6 +7,7 @@
 #include <cstdint>
 #include <cstdio>
 #include <cstring>
+#include <filesystem>
 #include <functional>
 #include <future>
 #include <random>
@@ -18,7 +19,7 @@
 #include <vector>
 
 #include <fcntl.h>
-#include <sys/stat.h>
+#include <sys/ptrace.h>
 #include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -26,9 +27,6 @@
 #include <doctest/doctest.h>
 
 #include <trapline/trapline.hpp>
-
-#include <trapline/kernel/recorder.hpp>
-#include <trapline/kernel/recording.hpp>
 
 #include "../support/leaks.hpp"
 #include "../support/process.hpp"
@@ -383,16 +381,101 @@ TEST_CASE("datagrams come with their senders") {
     check_same(record_and_replay([](std::string& log) -> Coro<void> {
         UdpSocket server = co_await UdpSocket::bind(SocketAddress::parse("127.0.0.1:0"));
         UdpSocket client = co_await UdpSocket::bind(SocketAddress::parse("127.0.0.1:0"));
-        SocketAddress at; // by a trap: local_address() asks Linux itself
-        (void)co_await traps::socket_name(server.fd(), at.fill(), at.fill_size());
+        UdpSocket connected = co_await UdpSocket::connect(server.local_address());
+        log += "at " + server.local_address().to_string() + ", from " +
+               connected.local_address().to_string() + "\n";
+        co_await connected.send("zero");
         for (const char* text : {"one", "two", "three"}) {
-            co_await client.send_to(text, at);
+            co_await client.send_to(text, server.local_address());
             std::array<std::byte, 100> buffer;
             const Datagram got = co_await server.recv_from(buffer);
             log.append(reinterpret_cast<const char*>(got.data.data()), got.data.size());
             log += " from " + got.from.to_string() + "\n";
         }
     }));
+}
+
+TEST_CASE("what a stream does not know in a replay it refuses to say") {
+    const LeakGuard guard;
+    const RecordingFile file;
+    const auto program = [](std::string& log) -> Coro<void> {
+        const auto told = [&log](const auto& ask) {
+            try {
+                ask();
+                log += "told ";
+            } catch (const std::system_error& failure) {
+                log += failure.code() == std::errc::not_connected ? "refused " : failure.what();
+            }
+        };
+        UnixListener local =
+            co_await UnixListener::bind(SocketAddress::unix_abstract("trapline-replay-test"));
+        UnixStream a = co_await UnixStream::connect(local.local_address());
+        UnixStream b = co_await local.accept();
+        told([&] {
+            const uid_t who = b.peer_credentials().uid;
+            CHECK(who == ::getuid());
+        });
+        TcpListener listener = co_await TcpListener::bind(SocketAddress::parse("127.0.0.1:0"));
+        TcpStream c = co_await TcpStream::connect(listener.local_address());
+        TcpStream d = co_await listener.accept();
+        told([&] {
+            const SocketAddress here = d.local_address();
+            CHECK(here == listener.local_address());
+        });
+        SocketAddress known;
+        (void)co_await traps::socket_name(d.fd(), known.fill(), known.fill_size());
+        CHECK(known == listener.local_address());
+    };
+    const Logs logs = record_and_replay(file, program);
+    CHECK(logs.recorded == "told told ");
+    CHECK(logs.replayed == "refused refused ");
+}
+
+TEST_CASE("a file that is replaced is, again, no more than said to be") {
+    const LeakGuard guard;
+    const RecordingFile file;
+    const RecordingFile data;
+    data.write("old");
+    const auto program = [&](std::string& log) -> Coro<void> {
+        co_await write_file(data.path, "new"); // with the old one's permissions
+        log += "written ";
+        try {
+            co_await write_file(data.path + "/below", "none");
+        } catch (const std::system_error& failure) {
+            log += failure.what();
+        }
+        const std::string folder = data.path + ".folder";
+        std::filesystem::create_directory(folder);
+        File other = co_await File::open(data.path, O_RDWR);
+        co_await other.truncate(2);
+        log += " truncated";
+        std::filesystem::remove(folder);
+    };
+    Logs logs;
+    run(program(logs.recorded), {.record = file.path});
+    CHECK(data.bytes() == "ne");
+    data.write("left alone");
+    run(program(logs.replayed), {.replay = file.path});
+    check_same(logs);
+    CHECK(data.bytes() == "left alone");
+}
+
+TEST_CASE("what a program opens under a number that was taken when it was recorded stays open") {
+    const LeakGuard guard;
+    const RecordingFile file;
+    const auto program = [](KernelOptions options, int inherited) {
+        Kernel kernel{std::move(options)};
+        ::close(inherited); // as daemons do
+        Descriptor own{::open("/dev/null", O_RDWR | O_CLOEXEC)};
+        CHECK(own.get() == inherited);
+        kernel.run(work());
+        return own;
+    };
+    const int inherited = ::open("/dev/null", O_RDWR | O_CLOEXEC);
+    CHECK(program({.record = file.path}, inherited));
+    REQUIRE(::fcntl(inherited, F_GETFD) < 0);
+    const Descriptor own = program({.replay = file.path}, inherited);
+    CHECK(::fcntl(own.get(), F_GETFD) >= 0);
 }
 
 TEST_CASE("descriptors that are passed can be closed, pipes and pairs used") {
@@ -464,6 +547,202 @@ TEST_CASE("a signal that ended a server ends its replay") {
     run(stopped(logs.replayed), {.replay = other.path, .cancel_on = {SIGUSR2}});
     changed = false;
     check_same(logs);
+}
+
+TEST_CASE("a signal that a program sends to itself does not strike when nobody waits for it") {
+    const RecordingFile file;
+    CHECK(in_child([&]() -> std::string {
+              const auto program = [](std::string& log) -> Coro<void> {
+                  SignalSet signals{SIGUSR1, SIGUSR2};
+                  ::raise(SIGUSR1);
+                  log += std::to_string(co_await signals.next()) + " ";
+                  ::raise(SIGUSR2);
+                  log += std::to_string(co_await signals.next());
+              };
+              const Logs logs = record_and_replay(file, program);
+              return logs.recorded == logs.replayed ? "" : logs.replayed;
+          }) == "");
+    // It does where the replay ends before it is taken; but that has been said then.
+    const RecordingFile said;
+    const auto program = []() -> Coro<void> {
+        SignalSet signals{SIGUSR1};
+        ::raise(SIGUSR1);
+        if (changed)
+            co_await yield_now();
+        co_await signals.next();
+    };
+    CHECK(in_child([&]() -> std::string {
+              run(program(), {.record = said.path});
+              changed = true;
+              run(program(),
+                  {.replay = said.path, .log = [&](auto line) { file.write(std::string(line)); }});
+              return "";
+          }).contains("signal " + std::to_string(SIGUSR1)));
+    CHECK(file.bytes().contains("here:     Yield()"));
+}
+
+TEST_CASE("tasks that plain code spawns and cancels are, within a task and between two runs") {
+    const LeakGuard guard;
+    const RecordingFile file;
+    const auto program = [](KernelOptions options) {
+        std::string log;
+        const auto sleeper = [&log](char name) -> Coro<void> {
+            try {
+                co_await sleep(1h);
+            } catch (const TaskCancelled&) {
+                log += name;
+                throw;
+            }
+        };
+        Kernel kernel{std::move(options)};
+        const Task<> first = kernel.spawn(sleeper, 'a');
+        const Task<> never = kernel.spawn(sleeper, 'b');
+        CHECK(kernel.cancel(never));
+        kernel.run([&]() -> Coro<void> {
+            const Task<> second = kernel.spawn(sleeper, 'c');
+            co_await yield_now();
+            CHECK(kernel.cancel(second));
+            CHECK(kernel.cancel(second));
+            co_await second.wait();
+            log += changed ? "" : " ";
+        });
+        CHECK(kernel.cancel(first));
+        kernel.run(work());
+        CHECK_FALSE(kernel.cancel(first));
+        return log;
+    };
+    const std::string recorded = program({.record = file.path});
+    CHECK(recorded == "bc a");
+    CHECK(program({.replay = file.path}) == recorded);
+    const auto other = [&] {
+        Kernel kernel{{.replay = file.path}};
+        kernel.run([&]() -> Coro<void> {
+            kernel.spawn(work());
+            co_return;
+        });
+    };
+    CHECK(thrown_by(other).contains("task 1 was recorded as '', and is 'main' here"));
+    CHECK(thrown_by([&] { Kernel{{.replay = file.path}}.run_once(); }) ==
+          "run_once in a replay: Operation not supported");
+}
+
+TEST_CASE("what plain code does to tasks is compared, too, whoever catches it") {
+    const LeakGuard guard;
+    const RecordingFile file;
+    const auto program = [](KernelOptions options) {
+        Kernel kernel{std::move(options)};
+        kernel.run([&]() -> Coro<void> {
+            const Task<> task = kernel.spawn(work());
+            try {
+                if (changed)
+                    kernel.cancel(task);
+            } catch (const std::exception&) {
+                // It is too late: the kernel knows.
+            }
+            co_await task.wait();
+        });
+    };
+    program({.record = file.path});
+    changed = true;
+    CHECK(thrown_by([&] {
+              program({.replay = file.path});
+          }).contains("task 2 'task-2' is cancelled here; recorded was task 1: Join(task 2)"));
+    changed = false;
+}
+
+TEST_CASE("what a policy refuses is neither begun nor closed") {
+    const LeakGuard guard;
+    struct Refuse final : Policy {
+        Verdict trapped(Asking& asking) noexcept override {
+            const auto* io = std::get_if<traps::Io>(&asking.trap);
+            const bool refused = std::holds_alternative<traps::Spawn>(asking.trap) ||
+                                 (io && std::holds_alternative<traps::Close>(io->request));
+            return refused ? Verdict::refuse(EPERM) : Verdict::allow();
+        }
+    };
+    const auto program = [](std::string& log, KernelOptions options) {
+        const auto policed = [&log](int fd) -> Coro<void> {
+            try {
+                co_await spawn(work());
+            } catch (const std::system_error& failure) {
+                log += failure.what();
+            }
+            const auto closed = co_await traps::close(fd);
+            log += closed ? " closed" : " not closed";
+            log += ::fcntl(fd, F_GETFD) >= 0 ? ", open" : ", not open";
+        };
+        const Descriptor own{::open("/dev/null", O_RDONLY | O_CLOEXEC)};
+        Kernel kernel{std::move(options)};
+        kernel.run(with_policy(std::make_shared<Refuse>(), policed(own.get())));
+        kernel.run(works_with_children()); // its main was spawned by nobody
+        CHECK(::fcntl(own.get(), F_GETFD) >= 0);
+    };
+    const RecordingFile file;
+    Logs logs;
+    program(logs.recorded, {.record = file.path});
+    program(logs.replayed, {.replay = file.path});
+    check_same(logs);
+    CHECK(logs.recorded.ends_with(" not closed, open"));
+}
+
+TEST_CASE("a thread that a policy has answered for does not begin, one that it let does") {
+    const LeakGuard guard;
+    struct Answer final : Policy {
+        Verdict trapped(Asking& asking) noexcept override {
+            const auto* thread = std::get_if<traps::AwaitThread>(&asking.trap);
+            if (!thread || !thread->completion->changes_files)
+                return Verdict::allow();
+            return refuses ? Verdict::refuse(EPERM) : Verdict::answer({});
+        }
+        bool refuses = false;
+    };
+    int began = 0;
+    const auto program = [&began](std::string& log) -> Coro<void> {
+        const auto policy = std::make_shared<Answer>();
+        const auto policed = [&]() -> Coro<void> {
+            const int other = co_await run_in_thread([] { return 7; });
+            log += std::to_string(other) + " ";
+            const int mine = co_await run_in_thread([&began] { return ++began; }).changing_files();
+            log += std::to_string(mine) + " ";
+            policy->refuses = true;
+            const int none = co_await run_in_thread([&began] { return ++began; }).changing_files();
+            log += std::to_string(none) + " ";
+        };
+        try {
+            co_await with_policy(policy, policed());
+        } catch (const std::system_error& failure) {
+            log += failure.code().message();
+        }
+    };
+    const Logs logs = record_and_replay(program);
+    check_same(logs);
+    CHECK(logs.recorded == "7 0 Operation not permitted");
+    CHECK(began == 0);
+}
+
+TEST_CASE("a thread that waits for what tasks write does not keep a replay for ever") {
+    const LeakGuard guard;
+    const RecordingFile file;
+    const auto program = []() -> Coro<void> {
+        Pipe pipe = co_await Pipe::open();
+        const auto writes = [](Pipe& to) -> Coro<void> { co_await to.writer.send_all("x"); };
+        const Task<> task = co_await spawn(writes, std::ref(pipe));
+        co_await run_in_thread([fd = pipe.reader.fd()] {
+            char byte = 0;
+            return ::read(fd, &byte, 1);
+        });
+        co_await task.join();
+    };
+    run(program(), {.record = file.path});
+    std::string lines;
+    const std::string text = thrown_by([&] {
+        run(program(), {.replay = file.path, .shutdown_patience = 1ms, .log = [&](auto line) {
+                            lines += std::string(line) + "\n";
+                        }});
+    });
+    CHECK(text.contains(" waits for a thread that does not end"));
+    CHECK(lines.contains("replay: still waits for the thread that task 1 'main' at "));
+    CHECK(lines.contains("replay: it differs at trap "));
 }
 
 TEST_CASE("a server with idle limits cuts off the same clients") {
@@ -635,6 +914,109 @@ TEST_CASE("a task that nobody wakes here is a difference") {
     CHECK(text.contains("was woken in the recording, and nobody wakes it here"));
 }
 
+TEST_CASE("what was recorded instead is named, and an exception that nobody recorded") {
+    const LeakGuard guard;
+    const RecordingFile file;
+    const auto program = []() -> Coro<void> {
+        const Task<> child =
+            co_await spawn(work()); // the last line that it is known to have reached
+        if (changed)
+            throw std::runtime_error("only here");
+        co_await child.join();
+    };
+    constexpr int last_line = __LINE__ - 5;
+    run(program(), {.record = file.path});
+    changed = true;
+    const std::string text = thrown_by([&] { run(program(), {.replay = file.path}); });
+    changed = false;
+    CAPTURE(text);
+    CHECK(text.contains("task 1 'main' ended after it by an exception: only here at "));
+    CHECK(text.contains("replay_test.cpp:" + std::to_string(last_line)));
+    CHECK(text.ends_with("; recorded was Join(task 2)"));
+
+    const auto waits = [](UnixStream& stream) -> Coro<void> {
+        std::array<std::byte, 8> buffer;
+        co_await stream.recv(buffer);
+    };
+    const auto reads = [waits]() -> Coro<void> {
+        UnixStreamPair pair = co_await UnixStream::pair();
+        const Task<> task = co_await spawn(waits, std::ref(pair.a));
+        co_await yield_now();
+        if (changed)
+            co_return;
+        const Task<> other = co_await spawn(work());
+        co_await pair.b.send_all("x");
+        co_await task.join();
+        co_await other.join();
+    };
+    run(reads(), {.record = file.path});
+    const auto stopped = [&](std::uint64_t until) {
+        return thrown_by([&] { run(reads(), {.replay = file.path, .replay_until = until}); });
+    };
+    CHECK(stopped(2).contains("task 1 'main' would go on from Spawn with 0\n"));
+    CHECK(stopped(2).contains("task 2 'task-2' has not begun"));
+    CHECK(stopped(4).contains("task 2 'task-2' waits in recv at "));
+    changed = true;
+    CHECK(thrown_by([&] {
+              run(reads(), {.replay = file.path});
+          }).ends_with("task 1 'main' ended after it; recorded was Spawn()"));
+    changed = false;
+
+    const auto sends = []() -> Coro<void> {
+        UdpSocket socket = co_await UdpSocket::bind(SocketAddress::parse("127.0.0.1:0"));
+        UdpSocket to = co_await UdpSocket::connect(socket.local_address());
+        co_await to.send(changed ? "other" : "one"); // there is no address with it
+    };
+    run(sends(), {.record = file.path});
+    changed = true;
+    CHECK(thrown_by([&] { run(sends(), {.replay = file.path}); }).contains("address none)\n"));
+    changed = false;
+}
+
+TEST_CASE("a task that waits for a thread, or does not, differs by who was faster") {
+    const LeakGuard guard;
+    const RecordingFile file;
+    const auto program = []() -> Coro<void> {
+        ThreadCompletion done;
+        const std::jthread other{[&done] { done.complete(); }};
+        if (!changed)
+            co_await traps::AwaitThread{&done};
+        co_await yield_now();
+    };
+    run(program(), {.record = file.path});
+    changed = true;
+    std::string line;
+    const std::string text = thrown_by(
+        [&] { run(program(), {.replay = file.path, .log = [&](auto said) { line = said; }}); });
+    changed = false;
+    CHECK(
+        text.contains("recorded: AwaitThread()\n  here:     Yield()\n  Whether a task has to wait "
+                      "for a thread depends on which of them is faster."));
+    CHECK(line.contains("depends on which of them is faster."));
+}
+
+TEST_CASE("under a debugger a replay says where it stops, and goes on") {
+    const RecordingFile file;
+    run(works_with_children(), {.record = file.path});
+    const pid_t child = ::fork();
+    if (child == 0) {
+        ::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
+        std::string line;
+        run(works_with_children(),
+            {.replay = file.path, .replay_until = 2, .log = [&](auto said) { line = said; }});
+        ::_exit(line.starts_with("the replay stops before trap 2: task 1 'main' would go on") ? 7
+                                                                                              : 1);
+    }
+    int status = 0;
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(WIFSTOPPED(status));
+    CHECK(WSTOPSIG(status) == SIGTRAP);
+    ::ptrace(PTRACE_CONT, child, nullptr, nullptr);
+    REQUIRE(::waitpid(child, &status, 0) == child);
+    CHECK(WIFEXITED(status));
+    CHECK(WEXITSTATUS(status) == 7);
+}
+
 TEST_CASE("a replay stops before a trap, and says who would go on") {
     const LeakGuard guard;
     const RecordingFile file;
@@ -644,97 +1026,11 @@ TEST_CASE("a replay stops before a trap, and says who would go on") {
     CAPTURE(text);
     CHECK(text.starts_with("the replay stops before trap 4: task 2 'child' would go on from "));
     CHECK(text.contains("task 1 'main' waits in Join of task 2 'child' at "));
-    CHECK(thrown_by([&] {
-              run(works_with_children(), {.replay = file.path, .replay_until = 100});
-          }) == "nothing");
-}
-
-// --- files that are none -------------------------------------------------------------------
-
-TEST_CASE("a missing, an empty and a foreign file are told apart") {
-    const LeakGuard guard;
-    const RecordingFile file;
-    CHECK(replayed(file) == "replay of " + file.path + ": No such file or directory");
-    file.write("");
-    CHECK(replayed(file) == "the recording " + file.path + " is empty");
-    file.write("#!/bin/sh\necho\n");
-    CHECK(replayed(file) == "the recording " + file.path + " is none: it does not begin as one");
-    file.write("TRAPREC\n");
-    CHECK(replayed(file) == "the recording " + file.path + " is cut off within its header");
-}
-
-TEST_CASE("another version, another program and damage are told") {
-    const LeakGuard guard;
-    const RecordingFile file;
-    run(works_with_children(), {.record = file.path});
-    const std::string whole = file.bytes();
-    const auto with = [&](std::size_t at, char byte) {
-        std::string bytes = whole;
-        bytes[at] = byte;
-        file.write(bytes);
-        return replayed(file);
-    };
-    CHECK(with(8, 9).contains("has version 9 of the format; this program reads version 1"));
-    CHECK(with(20, '?').contains("the checksum of its header is wrong"));
-    CHECK(with(80, '?').contains("is damaged: the checksum of block 0, at byte 64, is wrong"));
-    CHECK(with(67, '?').contains("block 0, at byte 64, has a length that cannot be"));
-    std::string header = whole.substr(0, 60);
-    header[16] = header[16] == 'x' ? 'y' : 'x';
-    const std::uint32_t sum = recording::crc32c(std::as_bytes(std::span(header)));
-    header.append(reinterpret_cast<const char*>(&sum), sizeof sum);
-    file.write(header + whole.substr(64));
-    CHECK(replayed(file).contains(" is of another program: it has "));
-    CHECK(in_child([&]() -> std::string {
-              ::setenv("TRAPLINE_REPLAY_ANYWAY", "1", 1);
-              return replayed(file);
-          }) == "nothing");
-}
-
-TEST_CASE("a recording that is cut anywhere is followed up to its last whole block") {
-    const LeakGuard guard;
-    const RecordingFile file;
-    run(works_with_children(), {.record = file.path});
-    const std::string whole = file.bytes();
-    REQUIRE(replayed(file) == "nothing");
-    for (std::size_t size = 64; size < whole.size(); ++size) {
-        file.write(whole.substr(0, size));
-        const std::string text = replayed(file);
-        CAPTURE(size);
-        const bool told = text.starts_with("the recording ends here, after trap ") ||
-                          (text == "nothing" && size + 10 > whole.size());
-        CHECK_MESSAGE(told, text);
-    }
-    CHECK(Counted::alive() == 0);
-}
-
-TEST_CASE("the checksum is CRC-32C") {
-    CHECK(recording::crc32c(std::as_bytes(std::span("123456789", 9))) == 0xe3069283);
-    CHECK(recording::crc32c({}) == 0);
-}
-
-TEST_CASE("a program that was killed is replayed up to its last block") {
-    const RecordingFile file;
-    const auto ticks = [](std::string& log) -> Coro<void> {
-        for (int i = 0;; ++i) {
-            log += std::to_string(i) + "\n";
-            co_await sleep(100us);
-        }
-    };
-    const pid_t child = ::fork();
-    if (child == 0) {
-        std::string log;
-        run(ticks(log), {.record = file.path});
-        ::_exit(1);
-    }
-    struct ::stat status{};
-    while (::stat(file.path.c_str(), &status) != 0 || status.st_size < 2'000)
-        std::this_thread::sleep_for(1ms);
-    ::kill(child, SIGKILL);
-    ::waitpid(child, nullptr, 0);
-    const LeakGuard guard;
-    std::string log;
-    const std::string text = thrown_by([&] { run(ticks(log), {.replay = file.path}); });
-    CHECK(text.contains(" was not written any further"));
-    CHECK(text.contains("waits in Sleep at "));
-    CHECK(log.size() > 100);
+    std::string line;
+    CHECK(
+        thrown_by([&] {
+            run(works_with_children(),
+                {.replay = file.path, .replay_until = 100, .log = [&](auto said) { line = said; }});
+        }) == "nothing");
+    CHECK(line == "the replay was to stop before trap 100, and there were 4");
 }
