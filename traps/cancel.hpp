@@ -33,7 +33,7 @@ namespace detail {
 /// A time-limit scope: its entry in the frame, and the judge of interrupts that leave its body.
 class LimitScope {
 public:
-    explicit LimitScope(TimePoint deadline) noexcept { limit_.deadline = deadline; }
+    explicit LimitScope(TimePoint deadline) noexcept { limit_.deadline = as_limit(deadline); }
     LimitScope(const LimitScope&) = delete;
     LimitScope& operator=(const LimitScope&) = delete;
     ~LimitScope() { leave(); }

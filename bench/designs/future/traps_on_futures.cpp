@@ -390,6 +390,7 @@ std::int64_t FutureKernel::cancel(TaskRecord& record) {
 }
 
 trapline::Reply FutureKernel::set_timeout(Running& task, TimePoint deadline) {
+    deadline = trapline::detail::as_limit(deadline);
     TimePoint previous = task.deadline;
     if (task.pending == Interrupt::timed_out)
         previous = std::min(previous, task.pending_deadline);
