@@ -2,10 +2,9 @@
 
 #include <cerrno>
 #include <chrono>
-#include <memory>
+#include <cstddef>
 #include <system_error>
 #include <thread>
-#include <vector>
 
 #include <sys/utsname.h>
 
@@ -86,9 +85,9 @@ std::string advice(int error, Mode asked) {
 /// the calls.
 int error_of_operations(io_uring& ring) {
     constexpr unsigned operations_max = 256;
-    std::vector<std::byte> memory(sizeof(io_uring_probe) +
-                                  operations_max * sizeof(io_uring_probe_op));
-    auto* const probe = reinterpret_cast<io_uring_probe*>(memory.data());
+    alignas(io_uring_probe)
+        std::byte memory[sizeof(io_uring_probe) + operations_max * sizeof(io_uring_probe_op)]{};
+    auto* const probe = reinterpret_cast<io_uring_probe*>(memory);
     if (const int error = -io_uring_register_probe(&ring, probe, operations_max))
         return error == EINVAL ? ENOSYS : error;
     for (const int operation :
