@@ -120,10 +120,11 @@ int main() {
         });
         count_down("replay", [&] { return on_kernel({.replay = rockets.path()}, launch_site()); });
 
-        const std::string echoing =
-            "echo, " + std::to_string(clients) + " clients, " + std::to_string(messages) + " msgs";
-        const auto echo = [&](const char* driver, const std::function<Outcome()>& drive) {
-            table += measure(echoing.c_str(), driver, drive, messages);
+        const auto echo = [&](const char* driver, const std::function<Outcome()>& drive,
+                              const char* ends = "clients") {
+            const std::string program = "echo, " + std::to_string(clients) + " " + ends + ", " +
+                                        std::to_string(messages) + " msgs";
+            table += measure(program.c_str(), driver, drive, messages);
         };
         const auto serve_on = [](const char* engine) {
             return [engine] { return on_kernel({.engine = engine}, server_and_clients()); };
@@ -131,14 +132,16 @@ int main() {
         echo("io_uring", serve_on("uring"));
         echo("epoll", serve_on("epoll"));
         echo("futures", [] { return on_futures(server_and_clients()); });
-        echo("by hand", echo_by_hand);
+        echo("by hand", echo_by_hand, "pairs");
         echo("io_uring, recorded", [&] {
             return on_kernel({.engine = "uring", .record = echoes.path()}, server_and_clients());
         });
         echo("replay", [&] { return on_kernel({.replay = echoes.path()}, server_and_clients()); });
         std::printf("\n%-31s %-18s %9s %10s %10s %11s %14s\n%s", "what ran", "driven by", "traps",
                     "time", "CPU time", "CPU ns/trap", "sys calls/msg", table.c_str());
-        std::printf("\nkernel: %s\n", Kernel{}.describe().c_str());
+        std::printf("\nclients: TCP over loopback; pairs: connected Unix sockets, with no server\n"
+                    "kernel: %s\n",
+                    Kernel{}.describe().c_str());
     } catch (const std::exception& failure) {
         std::fprintf(stderr, "demo: %s\n", failure.what());
         return 1;

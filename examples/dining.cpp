@@ -1,7 +1,8 @@
 // Five philosophers at a round table, five forks, each fork a lock. Who eats needs the fork on the
 // left and the one on the right. If all took the left one first they would wait for ever; so each
 // takes the lower number first. They also lose patience: a philosopher who does not get his forks
-// in time puts down what he has, thinks a while, and tries again. Nothing is left on the floor.
+// in time puts down what he has, thinks a while, and tries again, with more patience each time:
+// with the same they may keep each other hungry for ever. Nothing is left on the floor.
 #include <algorithm>
 #include <array>
 #include <cstdio>
@@ -37,7 +38,8 @@ Coro<void> eat(Forks& forks, const Philosopher& who) {
 Coro<Philosopher> dine(Forks& forks, Barrier& table, Philosopher who) {
     co_await table.wait(); // nobody begins before all are seated
     while (who.meals < 3) {
-        const bool ate = co_await ignore_after(25ms, eat(forks, who));
+        const Duration patience = 25ms * (1 + who.lost_patience);
+        const bool ate = co_await ignore_after(patience, eat(forks, who));
         if (ate)
             ++who.meals;
         else

@@ -21,17 +21,20 @@ public:
     bool await_ready() noexcept { return ready(!owner_); }
     template <class Promise>
     void await_suspend(std::coroutine_handle<Promise> self) noexcept {
-        yield<traps::Io>(self, traps::Close{owner_.release()});
+        fd_ = owner_.release();
+        yield<traps::Io>(self, traps::Close{fd_});
     }
     void await_resume() {
         if (asked() && reply().failed()) [[unlikely]]
-            raise();
+            fail();
     }
 
 private:
-    [[noreturn]] void raise() const;
+    /// Gives the descriptor back if it is open still: nobody has tried to close it. Throws.
+    [[noreturn]] void fail();
 
     Descriptor& owner_;
+    int fd_ = -1;
     const char* what_;
     const SocketAddress* address_ = nullptr;
     const std::string* path_ = nullptr;

@@ -163,7 +163,8 @@ Coro<void> File::truncate(std::uint64_t size) {
     // io_uring has it from Linux 6.9 on.
     const int error = co_await disable_cancellation(
         run_in_thread([](int fd, off_t bytes) { return ::ftruncate(fd, bytes) == 0 ? 0 : errno; },
-                      fd(), static_cast<off_t>(detail::trap_offset(size))));
+                      fd(), static_cast<off_t>(detail::trap_offset(size)))
+            .changing_files());
     if (error != 0)
         raise(error, "truncate of ");
 }
@@ -281,10 +282,11 @@ Coro<Replacement> begin_replacement(std::string path, mode_t mode) {
 
 Coro<void> put_in_place(Replacement& made) {
     const int error = co_await run_in_thread(
-        [](int directory, const char* from, const char* to) {
-            return ::renameat(directory, from, directory, to) == 0 ? 0 : errno;
-        },
-        made.directory.get(), made.temporary.c_str(), made.name.c_str());
+                          [](int directory, const char* from, const char* to) {
+                              return ::renameat(directory, from, directory, to) == 0 ? 0 : errno;
+                          },
+                          made.directory.get(), made.temporary.c_str(), made.name.c_str())
+                          .changing_files();
     if (error != 0)
         detail::raise_error(error, "rename to " + made.path);
     made.in_place = true;
@@ -300,7 +302,8 @@ Coro<void> fill_and_replace(Replacement& made, const std::string& data) {
     if (made.permissions) {
         const int error = co_await disable_cancellation(
             run_in_thread([](int fd, mode_t mode) { return ::fchmod(fd, mode) == 0 ? 0 : errno; },
-                          made.file.fd(), *made.permissions));
+                          made.file.fd(), *made.permissions)
+                .changing_files());
         if (error != 0)
             detail::raise_error(error, "permissions of " + made.path);
     }
@@ -312,7 +315,8 @@ Coro<void> tidy_up(Replacement& made) {
     if (!made.in_place)
         co_await run_in_thread(
             [](int directory, const char* name) { ::unlinkat(directory, name, 0); },
-            made.directory.get(), made.temporary.c_str());
+            made.directory.get(), made.temporary.c_str())
+            .changing_files();
 }
 
 } // namespace

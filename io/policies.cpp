@@ -3,15 +3,20 @@
 #include <algorithm>
 #include <cerrno>
 #include <cmath>
-#include <limits>
+#include <cstring>
 #include <stdexcept>
+#include <string>
 #include <utility>
 
 #include <fcntl.h>
 #include <linux/openat2.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
+#include "../traps/thread.hpp"
 #include "descriptor.hpp"
 #include "errors.hpp"
 
@@ -20,6 +25,30 @@ namespace trapline {
 using namespace traps;
 
 namespace {
+
+bool is_pipe(int fd) noexcept {
+    struct ::stat status{};
+    return ::fstat(fd, &status) == 0 && S_ISFIFO(status.st_mode);
+}
+
+/// Calls f(fd) for each descriptor that comes or goes by `message`, until one answers false, and
+/// answers whether none did.
+template <class F>
+bool passed_descriptors(const msghdr& message, F&& f) noexcept {
+    auto* head = CMSG_FIRSTHDR(&message);
+    for (; head; head = CMSG_NXTHDR(const_cast<msghdr*>(&message), head)) {
+        if (head->cmsg_level != SOL_SOCKET || head->cmsg_type != SCM_RIGHTS)
+            continue;
+        const std::size_t count = (head->cmsg_len - CMSG_LEN(0)) / sizeof(int);
+        for (std::size_t at = 0; at < count; ++at) {
+            int fd = -1;
+            std::memcpy(&fd, CMSG_DATA(head) + at * sizeof fd, sizeof fd);
+            if (!f(fd))
+                return false;
+        }
+    }
+    return true;
+}
 
 // --- allow_only ----------------------------------------------------------------------------
 
@@ -38,9 +67,12 @@ public:
 
     std::optional<Duration> replied(const Asking& asking, Reply& reply) noexcept override {
         const auto* io = std::get_if<Io>(&asking.trap);
-        if (io && makes_descriptor(io->request) && reply.interrupt == Interrupt::none &&
-            !reply.failed())
+        if (!io || reply.interrupt != Interrupt::none || reply.failed())
+            return {};
+        if (makes_descriptor(io->request))
             add(static_cast<int>(reply.value));
+        else if (const auto* message = std::get_if<RecvMsg>(&io->request))
+            passed_descriptors(*message->message, [this](int fd) { return add(fd), true; });
         return {};
     }
 
@@ -61,10 +93,12 @@ private:
         case trap_index<SetTimeout>:
         case trap_index<UnsetTimeout>:
         case trap_index<Mask>:
-        case trap_index<Park>: return true;
-        case trap_index<Spawn>:
-        case trap_index<Cancel>: return may_.tasks;
-        case trap_index<AwaitThread>: return may_.threads;
+        case trap_index<Park>:
+        case trap_index<Cancel>: return true;
+        case trap_index<Spawn>: return may_.tasks;
+        case trap_index<AwaitThread>:
+            return may_.threads ||
+                   (may_.files && std::get_if<AwaitThread>(&trap)->completion->changes_files);
         case trap_index<ReadWait>: return has(std::get_if<ReadWait>(&trap)->fd);
         case trap_index<WriteWait>: return has(std::get_if<WriteWait>(&trap)->fd);
         case trap_index<IoRelease>: return remove(std::get_if<IoRelease>(&trap)->fd);
@@ -82,11 +116,21 @@ private:
         case request_index<Statx>: return may_.files || is_of_own(*std::get_if<Statx>(&request));
         case request_index<Close>: return remove(std::get_if<Close>(&request)->fd);
         case request_index<Accept>: return has(std::get_if<Accept>(&request)->fd) && room();
-        default: {
-            const DescriptorUses uses = descriptors_of(request);
-            return has(uses.first.fd) && (uses.second.fd < 0 || has(uses.second.fd));
+        case request_index<Splice>: return may_splice(*std::get_if<Splice>(&request));
+        case request_index<SendMsg>: {
+            const auto& send = *std::get_if<SendMsg>(&request);
+            return has(send.fd) &&
+                   passed_descriptors(*send.message, [this](int fd) { return has(fd); });
         }
+        default: return has(descriptors_of(request).first.fd);
         }
+    }
+
+    /// To or from a descriptor of its own; at the other end may be the pipe that a splice needs.
+    bool may_splice(const Splice& splice) const noexcept {
+        const bool from = has(splice.from);
+        const bool to = has(splice.to);
+        return (from || to) && (from || is_pipe(splice.from)) && (to || is_pipe(splice.to));
     }
 
     /// The status of a descriptor, not of a path.
@@ -130,7 +174,7 @@ public:
               std::min(static_cast<double>(interval_.count()) * (burst - 1), 9e17))}) {}
 
     Verdict trapped(Asking& asking) noexcept override {
-        if (!std::holds_alternative<Io>(asking.trap) || !detail::can_be_delayed(asking.trap))
+        if (!counts(asking.trap))
             return Verdict::allow();
         const TimePoint now = asking.now();
         const TimePoint due = std::max(due_, now);
@@ -139,7 +183,19 @@ public:
         return early > tolerance_ ? Verdict::delay(early - tolerance_) : Verdict::allow();
     }
 
+    /// The last of those who wait comes the sooner for it.
+    void withdrawn(const Asking&) noexcept override { due_ -= interval_; }
+
 private:
+    static bool counts(const Trap& trap) noexcept {
+        switch (trap.index()) {
+        case trap_index<Io>:
+        case trap_index<ReadWait>:
+        case trap_index<WriteWait>: return detail::can_be_delayed(trap);
+        default: return false;
+        }
+    }
+
     Duration interval_;
     Duration tolerance_;
     TimePoint due_{}; ///< of the next one, if they came evenly
@@ -174,24 +230,23 @@ public:
         else if (!reply.failed())
             moved = static_cast<std::uint64_t>(reply.value);
         left_ -= std::min(left_, moved);
-        // A whole transfer that was cut says why it is short.
-        if (left_ == 0 && reply.stopped_by == 0 && is_whole(io->request) &&
-            moved < *size_of(io->request))
-            reply.stopped_by = EDQUOT;
+        if (reply.stopped_by == 0 && is_whole(io->request) && moved < *size_of(io->request) &&
+            moved == size_carried_out(asking))
+            reply.stopped_by = EDQUOT; // a whole transfer that was cut says why it is short
         return {};
     }
 
 private:
     static bool moves_bytes(const IoRequest& request) noexcept {
         switch (request.index()) {
-        case request_index<Recv>:
+        case request_index<Recv>: return !(std::get_if<Recv>(&request)->flags & MSG_PEEK);
+        case request_index<RecvMsg>: return !(std::get_if<RecvMsg>(&request)->flags & MSG_PEEK);
+        case request_index<Splice>: return !is_pipe(std::get_if<Splice>(&request)->to);
         case request_index<Receive>:
         case request_index<Send>:
-        case request_index<RecvMsg>:
         case request_index<SendMsg>:
         case request_index<Read>:
-        case request_index<Write>:
-        case request_index<Splice>: return true;
+        case request_index<Write>: return true;
         default: return false;
         }
     }
@@ -209,6 +264,12 @@ private:
         if (auto* splice = std::get_if<Splice>(&request))
             return &splice->size;
         return nullptr;
+    }
+
+    /// What the kernel was asked for in the end.
+    static std::uint64_t size_carried_out(const Asking& asking) noexcept {
+        auto request = std::get_if<Io>(&asking.task.frame.trap)->request;
+        return *size_of(request);
     }
 
     static bool is_whole(const IoRequest& request) noexcept {
@@ -230,8 +291,9 @@ public:
     bool sees_replies() const noexcept override { return true; }
 
     std::optional<Duration> replied(const Asking& asking, Reply& reply) noexcept override {
-        if (!std::holds_alternative<Io>(asking.trap) || reply.interrupt != Interrupt::none ||
-            !reply.failed() || asking.attempt + 1 >= options_.attempts || !passes(reply.error()))
+        const auto* io = std::get_if<Io>(&asking.trap);
+        if (!io || reply.interrupt != Interrupt::none || !reply.failed() ||
+            asking.attempt + 1 >= options_.attempts || !passes(io->request, reply.error()))
             return {};
         const double pause =
             static_cast<double>(options_.first.count()) * std::pow(options_.factor, asking.attempt);
@@ -240,10 +302,21 @@ public:
     }
 
 private:
-    bool passes(int error) const noexcept {
+    bool passes(const IoRequest& request, int error) const noexcept {
         return options_.errors.empty()
-                   ? is_passing(error)
+                   ? opens(request) && is_passing(error)
                    : std::ranges::find(options_.errors, error) != options_.errors.end();
+    }
+
+    static bool opens(const IoRequest& request) noexcept {
+        switch (request.index()) {
+        case request_index<Accept>:
+        case request_index<Connect>:
+        case request_index<OpenAt>:
+        case request_index<OpenAt2>:
+        case request_index<Socket>: return true;
+        default: return false;
+        }
     }
 
     RetryOptions options_;
@@ -259,6 +332,8 @@ public:
     }
 
     Verdict trapped(Asking& asking) noexcept override {
+        if (const auto* thread = std::get_if<AwaitThread>(&asking.trap))
+            return thread->completion->changes_files ? Verdict::answer({}) : Verdict::allow();
         auto* io = std::get_if<Io>(&asking.trap);
         if (!io)
             return Verdict::allow();
@@ -274,9 +349,11 @@ public:
             if (is_regular(sync->fd))
                 return Verdict::answer({});
         } else if (auto* open = std::get_if<OpenAt>(&io->request)) {
-            return opening(open->directory, open->path, open->flags);
+            const open_how how{
+                .flags = static_cast<unsigned>(open->flags), .mode = 0, .resolve = 0};
+            return opening(open->directory, open->path, how);
         } else if (auto* open2 = std::get_if<OpenAt2>(&io->request)) {
-            return opening(open2->directory, open2->path, open2->how->flags);
+            return opening(open2->directory, open2->path, *open2->how);
         }
         return Verdict::allow();
     }
@@ -287,21 +364,58 @@ private:
         return ::fstat(fd, &status) == 0 && S_ISREG(status.st_mode);
     }
 
-    template <class Flags>
-    static Verdict opening(int& directory, const char*& path, Flags& flags) noexcept {
-        constexpr Flags temporary = O_TMPFILE & ~O_DIRECTORY;
-        const bool makes = (flags & O_CREAT) != 0 || (flags & temporary) != 0;
-        const bool there = !(flags & temporary) && ::faccessat(directory, path, F_OK, 0) == 0;
-        if (there && (flags & O_CREAT) && (flags & O_EXCL))
+    /// What would make or cut a file is not left to the kernel.
+    static Verdict opening(int directory, const char* path, const open_how& how) noexcept {
+        constexpr std::uint64_t temporary = O_TMPFILE & ~O_DIRECTORY;
+        constexpr std::uint64_t changing = O_CREAT | O_EXCL | O_TRUNC;
+        if (how.flags & temporary)
+            return in_memory();
+        if (!(how.flags & changing))
+            return Verdict::allow();
+        struct ::stat status{};
+        if (::fstatat(directory, path, &status, 0) == 0 && !S_ISREG(status.st_mode))
+            return Verdict::allow(); // a device, a FIFO: nothing to cut
+        const open_how unchanging{
+            .flags = (how.flags & ~changing) | O_CLOEXEC, .mode = 0, .resolve = how.resolve};
+        const int fd = open_now(directory, path, unchanging);
+        if (fd == -ENOENT && (how.flags & O_CREAT))
+            return making(directory, path, how);
+        if (fd >= 0 && (how.flags & O_CREAT) && (how.flags & O_EXCL)) {
+            ::close(fd);
             return Verdict::refuse(EEXIST);
-        if (makes && !there) {
-            directory = AT_FDCWD;
-            path = "/dev/null";
         }
-        if (flags & temporary)
-            flags &= ~static_cast<Flags>(O_TMPFILE);
-        flags &= ~static_cast<Flags>(O_CREAT | O_EXCL | O_TRUNC);
-        return Verdict::allow();
+        return Verdict::answer({fd});
+    }
+
+    /// The file is not there: could it be?
+    static Verdict making(int directory, std::string_view path, const open_how& how) noexcept {
+        try {
+            const std::size_t slash = path.rfind('/');
+            const std::string parent{slash == path.npos ? "."
+                                     : slash == 0       ? "/"
+                                                        : path.substr(0, slash)};
+            const open_how as_directory{
+                .flags = O_PATH | O_DIRECTORY | O_CLOEXEC, .mode = 0, .resolve = how.resolve};
+            const int fd = open_now(directory, parent.c_str(), as_directory);
+            if (fd < 0)
+                return Verdict::answer({fd});
+            const Descriptor opened{fd};
+            if (::faccessat(fd, ".", W_OK, AT_EACCESS) != 0)
+                return Verdict::refuse(errno);
+            return in_memory();
+        } catch (const std::bad_alloc&) {
+            return Verdict::refuse(ENOMEM);
+        }
+    }
+
+    static int open_now(int directory, const char* path, const open_how& how) noexcept {
+        const long fd = ::syscall(SYS_openat2, directory, path, &how, sizeof how);
+        return static_cast<int>(fd < 0 ? -errno : fd);
+    }
+
+    static Verdict in_memory() noexcept {
+        const int fd = ::memfd_create("dry run", MFD_CLOEXEC);
+        return fd < 0 ? Verdict::refuse(errno) : Verdict::answer({fd});
     }
 
     Descriptor null_;
@@ -329,7 +443,6 @@ std::shared_ptr<Policy> retry(RetryOptions options) {
 
 bool is_passing(int error) noexcept {
     switch (error) {
-    case EAGAIN:
     case ECONNREFUSED:
     case EHOSTUNREACH:
     case EMFILE:

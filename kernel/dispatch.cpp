@@ -13,7 +13,9 @@ namespace trapline {
 
 /// What stands between the task and this kernel; null if nothing does.
 inline detail::Policing* Kernel::policing(const TaskRecord& task) noexcept {
-    return task.frame.extras ? task.frame.extras->policing.get() : nullptr;
+    if (!task.frame.extras) [[likely]]
+        return nullptr;
+    return task.frame.extras->policing.get();
 }
 
 // --- tasks begin and end --------------------------------------------------------------------
@@ -98,19 +100,23 @@ bool Kernel::turn_once() { return observer_ || shuffler_ ? turn<true>() : turn<f
 /// nothing is ready and nothing is left that could make it so.
 template <bool observed>
 inline bool Kernel::turn() {
-    if ((awaited_ | timers_.size()) != 0 || ready_.empty()) {
-        if (stuck()) [[unlikely]]
-            return false;
-        if (observed && observer_ && ready_.empty())
-            observer_->waiting(read_clock());
-        serve_world(ready_.empty());
-        if (ready_.empty()) [[unlikely]]
-            return true;
+    if (ready_.empty() || (awaited_ | timers_.size()) != 0) {
+        if (const World world = look_at_world(); world != World::someone_ready) [[unlikely]]
+            return world != World::stuck;
     }
     if (observed && observer_)
         observer_->turn(read_clock());
     run_ready<observed>();
     return true;
+}
+
+[[gnu::noinline]] Kernel::World Kernel::look_at_world() {
+    if (stuck()) [[unlikely]]
+        return World::stuck;
+    if (observer_ && ready_.empty()) [[unlikely]]
+        observer_->waiting(read_clock());
+    serve_world(ready_.empty());
+    return ready_.empty() ? World::nobody_ready : World::someone_ready;
 }
 
 bool Kernel::stuck() noexcept {
@@ -210,8 +216,8 @@ inline void Kernel::run_task(TaskRecord& task) {
         if (observed && observer_)
             observer_->trapped(task, task.frame.trap);
         detail::Policing* between = policing(task);
-        const Answer when = between ? answer_policed(task, *between) : answer(task);
-        if (when == Answer::later)
+        const Answer when = between == nullptr ? answer(task) : answer_policed(task, *between);
+        if (when == Answer::later) [[likely]]
             return;
         if (observed && observer_)
             observer_->replied(task, task.frame.reply);
@@ -226,13 +232,15 @@ TimePoint Kernel::time_of(void* kernel) noexcept {
 [[gnu::noinline]] Kernel::Answer Kernel::answer_policed(TaskRecord& task,
                                                         detail::Policing& policing) noexcept {
     using Step = detail::Policing::Step;
+    // Or an answer of theirs might be thrown away for it.
+    if (may_take_interrupt(task) && detail::interrupt_comes_first(task.frame.trap)) [[unlikely]]
+        return reply_pending(task);
     for (Step step = policing.trapped(task, time_); step == Step::kernel;
          step = policing.replied(task, time_)) {
+        policing.enter(task, held_);
         if (answer(task) == Answer::later)
             return Answer::later;
     }
-    if (policing.answered() && may_take_interrupt(task) && detail::can_be_delayed(task.frame.trap))
-        return reply_pending(task); // as if the kernel had been asked
     return Answer::now;
 }
 
@@ -241,6 +249,7 @@ TimePoint Kernel::time_of(void* kernel) noexcept {
                                                         detail::Policing& policing) noexcept {
     using Step = detail::Policing::Step;
     while (policing.replied(task, time_) == Step::kernel) {
+        policing.enter(task, held_);
         if (answer(task) == Answer::later)
             return Answer::later;
     }

@@ -80,6 +80,7 @@ Kernel::Answer Kernel::start_closing(TaskRecord& task) noexcept {
     const auto* io = std::get_if<traps::Io>(&task.frame.trap);
     Operation& operation = make_operation(task, io ? io->request : release);
     const int fd = closing(task);
+    end_held(fd);
     const Descriptors::Admission admission = descriptors_.enter_closing(operation, fd);
     if (const int error = Descriptors::error_of(admission)) [[unlikely]]
         return reply_now(task, {-error});
@@ -92,6 +93,16 @@ Kernel::Answer Kernel::start_closing(TaskRecord& task) noexcept {
             engine_->cancel(other);
     });
     return Answer::later;
+}
+
+/// What a policy delays is not to find another file under its number.
+void Kernel::end_held(int fd) noexcept {
+    held_.end(fd, [this](TaskRecord& task) {
+        if (task.state != TaskState::blocked)
+            return; // the delay is over
+        timers_.drop(control(task).sleep);
+        make_ready(task, {});
+    });
 }
 
 /// Nothing is in flight on the descriptor any more.

@@ -175,6 +175,8 @@ private:
     [[noreturn]] void raise_deadlock();
     template <bool observed>
     [[gnu::always_inline]] bool turn();
+    enum class World : std::uint8_t { someone_ready, nobody_ready, stuck };
+    World look_at_world();
     bool stuck() noexcept;
     void interrupt_the_rest(bool once_more) noexcept;
     void serve_world(bool may_wait);
@@ -236,6 +238,7 @@ private:
     Answer launch_closing(TaskRecord& task) noexcept;
     Answer over_at_once(TaskRecord& task) noexcept;
     void close_now(Operation& closer) noexcept;
+    void end_held(int fd) noexcept;
     void complete(Operation& operation) noexcept;
     void leave_descriptors(Operation& operation) noexcept;
     Reply io_reply(TaskRecord& task) noexcept;
@@ -258,6 +261,7 @@ private:
     std::uint64_t awaited_ = 0;
     TimePoint now_{};                               ///< when the clock was last read
     const KernelTime time_{&Kernel::time_of, this}; ///< for policies
+    detail::HeldTraps held_;                        ///< by them
     std::uint64_t traps_ = 0;
     std::uint64_t turns_ = 0;
     Duration shutdown_patience_;

@@ -17,6 +17,7 @@
 // A limit that is set and dropped without running out leaves nothing behind in the kernel.
 #pragma once
 
+#include <algorithm>
 #include <exception>
 #include <optional>
 #include <type_traits>
@@ -33,7 +34,10 @@ namespace detail {
 /// A time-limit scope: its entry in the frame, and the judge of interrupts that leave its body.
 class LimitScope {
 public:
-    explicit LimitScope(TimePoint deadline) noexcept { limit_.deadline = as_limit(deadline); }
+    /// Replies count times from zero upwards: a deadline from before has passed all the same.
+    explicit LimitScope(TimePoint deadline) noexcept {
+        limit_.deadline = std::max(deadline, TimePoint{});
+    }
     LimitScope(const LimitScope&) = delete;
     LimitScope& operator=(const LimitScope&) = delete;
     ~LimitScope() { leave(); }

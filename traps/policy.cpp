@@ -1,6 +1,7 @@
 #include "policy.hpp"
 
 #include <algorithm>
+#include <cerrno>
 #include <stdexcept>
 
 namespace trapline::detail {
@@ -11,13 +12,70 @@ bool can_be_delayed(const Trap& trap) noexcept {
     case trap_index<traps::Sleep>:
     case trap_index<traps::SleepUntil>:
     case trap_index<traps::Join>:
-    case trap_index<traps::Park>:
     case trap_index<traps::AwaitThread>:
     case trap_index<traps::ReadWait>:
     case trap_index<traps::WriteWait>: return true;
     case trap_index<traps::Io>: return interruptible(std::get_if<traps::Io>(&trap)->request);
     default: return false;
     }
+}
+
+bool interrupt_comes_first(const Trap& trap) noexcept {
+    switch (trap.index()) {
+    case trap_index<traps::Join>:                      // of a task that has ended is answered
+    case trap_index<traps::AwaitThread>: return false; // the thread is to see it
+    default: return can_be_delayed(trap);
+    }
+}
+
+bool is_about(const Trap& trap, int fd) noexcept {
+    if (const auto* wait = std::get_if<traps::ReadWait>(&trap))
+        return wait->fd == fd;
+    if (const auto* wait = std::get_if<traps::WriteWait>(&trap))
+        return wait->fd == fd;
+    const auto* io = std::get_if<traps::Io>(&trap);
+    if (!io)
+        return false;
+    const traps::DescriptorUses uses = traps::descriptors_of(io->request);
+    return uses.first.fd == fd || uses.second.fd == fd;
+}
+
+namespace {
+
+/// Nobody else than the kernel answers these.
+bool is_for_kernel(const Trap& trap) noexcept {
+    switch (trap.index()) {
+    case trap_index<traps::Cancel>:
+    case trap_index<traps::Mask>:
+    case trap_index<traps::UnsetTimeout>:
+    case trap_index<traps::Park>: return true;
+    default: return false;
+    }
+}
+
+} // namespace
+
+void Policing::enter_held(TaskRecord& task, HeldTraps& traps) noexcept {
+    task_ = &task;
+    previous_ = &traps.first_;
+    following_ = traps.first_;
+    if (following_)
+        following_->previous_ = &following_;
+    traps.first_ = this;
+}
+
+void Policing::leave() noexcept {
+    if (!previous_)
+        return;
+    *previous_ = following_;
+    if (following_)
+        following_->previous_ = previous_;
+    previous_ = nullptr;
+}
+
+HeldTraps::~HeldTraps() {
+    while (first_)
+        first_->leave();
 }
 
 void Policing::note(const TaskRecord& task) noexcept {
@@ -28,9 +86,8 @@ void Policing::note(const TaskRecord& task) noexcept {
 /// A verdict that is not to allow the trap.
 Policing::Step Policing::carry_out(Verdict verdict, TaskRecord& task, const PolicyLink& by,
                                    const KernelTime& now) noexcept {
-    if (verdict.kind() == Verdict::Kind::answer) {
+    if (verdict.kind() == Verdict::Kind::answer && !is_for_kernel(task.frame.trap)) {
         task.frame.reply = verdict.reply();
-        answered_ = true;
         return come_back(task, &by, now);
     }
     if (can_be_delayed(task.frame.trap) && verdict.duration() > Duration::zero())
@@ -44,6 +101,7 @@ Policing::Step Policing::hold(TaskRecord& task, const Trap& trap, const PolicyLi
     held_by_ = by;
     next_ = next;
     state_ = State::held;
+    closed_ = false;
     task.frame.trap = traps::Sleep{time};
     return Step::kernel;
 }
@@ -79,15 +137,20 @@ Policing::Step Policing::replied(TaskRecord& task, const KernelTime& now) noexce
     switch (state_) {
     case State::idle: break;
     case State::asked: return come_back(task, nullptr, now);
-    case State::held:
+    case State::held: {
+        leave();
         task.frame.trap = held_;
-        if (task.frame.reply.interrupt == Interrupt::none) {
+        if (task.frame.reply.interrupt == Interrupt::none && !closed_) {
             state_ = chain_->sees_replies ? State::asked : State::idle;
-            answered_ = false;
             return ask(task, next_, now);
         }
+        if (closed_ && task.frame.reply.interrupt == Interrupt::none)
+            task.frame.reply = {-ECANCELED};
+        if (held_by_)
+            held_by_->policy->withdrawn(Asking{task, task.frame.trap, attempt_, now});
         // Those inside have let it through. After a reply nobody has yet.
         return come_back(task, held_by_ ? held_by_ : chain_.get(), now);
+    }
     }
     return Step::task;
 }

@@ -17,7 +17,8 @@
 // set last sees a trap first and its reply last. io/policies.hpp has some that are ready to use.
 //
 // This is a fence against bugs, not a sandbox: code of the process can make system calls of its
-// own. Where nobody has set a policy it costs one predictable branch a trap.
+// own. Kernel asks policies; whoever drives a Routine by hand sees its traps himself and asks
+// nobody. Where nobody has set a policy it costs one predictable branch a trap.
 #pragma once
 
 #include <cstdint>
@@ -32,20 +33,22 @@
 
 namespace trapline {
 
-/// What is to become of a trap.
+/// What is to become of a trap. Mask, UnsetTimeout, Cancel and Park are allowed whatever the
+/// verdict: scopes could not end without them, and who is to be woken has to wait.
 class Verdict {
 public:
     /// The next policy sees it, then the kernel.
     static constexpr Verdict allow() noexcept { return {Kind::allow, {}}; }
 
-    /// Answers -error, an errno, without asking anybody further.
+    /// Answers -error, an errno and so positive, without asking anybody further.
     static constexpr Verdict refuse(int error) noexcept { return {Kind::answer, {-error}}; }
 
     /// Answers so, without asking anybody further.
     static constexpr Verdict answer(Reply reply) noexcept { return {Kind::answer, reply}; }
 
-    /// Allows it when `duration` has passed. The task sleeps meanwhile, and can be interrupted.
-    /// Only for traps that can be interrupted: others are allowed at once.
+    /// Allows it when `duration` has passed. The task sleeps meanwhile, and can be interrupted; if
+    /// a descriptor is closed that the trap is about, it is answered -ECANCELED as others are. Only
+    /// for traps that can be interrupted: others are allowed at once.
     static constexpr Verdict delay(Duration duration) noexcept {
         return {Kind::delay, {duration.count()}};
     }
@@ -78,8 +81,8 @@ struct KernelTime {
 /// A trap on its way to the kernel, or its reply on the way back.
 struct Asking {
     const TaskRecord& task;
-    Trap& trap;            ///< while it is asked, a policy may change it
-    std::uint32_t attempt; ///< how often it was asked before: see Policy::replied
+    Trap& trap;            ///< while it is asked, a policy may change it; later, as it was asked
+    std::uint32_t attempt; ///< how often it was asked before, whoever wanted that: Policy::replied
     const KernelTime& time;
 
     TimePoint now() const noexcept { return time.read(time.kernel); }
@@ -99,6 +102,10 @@ public:
     /// called unless sees_replies().
     virtual std::optional<Duration> replied(const Asking&, Reply&) noexcept { return {}; }
 
+    /// A trap that this one delays is not asked any more: its task was interrupted, or a descriptor
+    /// closed.
+    virtual void withdrawn(const Asking&) noexcept {}
+
     /// Always the same answer.
     virtual bool sees_replies() const noexcept { return false; }
 };
@@ -111,10 +118,32 @@ struct PolicyLink {
     bool sees_replies;                       ///< this one or one further out
 };
 
+class Policing;
+
+/// The traps of a kernel that policies hold back. Closing a descriptor ends those about it.
+class HeldTraps {
+public:
+    HeldTraps() = default;
+    HeldTraps(const HeldTraps&) = delete;
+    HeldTraps& operator=(const HeldTraps&) = delete;
+    ~HeldTraps();
+
+    /// Calls wake(task) for each that is about `fd`, which is answered -ECANCELED then: those that
+    /// sleep must go on.
+    template <class F>
+    void end(int fd, F&& wake) noexcept;
+
+private:
+    friend Policing;
+    Policing* first_ = nullptr;
+};
+
 /// The policies of a task, and where its trap is among them. For kernels:
 ///
+///     if (task is interrupted && interrupt_comes_first(task.frame.trap)) ... // asks nobody
 ///     Step step = policing.trapped(task, now);
 ///     while (step == Step::kernel) {
+///         policing.enter(task, held); // so that close() finds those that are delayed
 ///         answer(task);               // it may take its time; then go on here
 ///         step = policing.replied(task, now);
 ///     }
@@ -122,12 +151,14 @@ class Policing {
 public:
     explicit Policing(std::shared_ptr<const PolicyLink> chain) noexcept
         : chain_(std::move(chain)) {}
+    Policing(const Policing&) = delete;
+    Policing& operator=(const Policing&) = delete;
+    ~Policing() { leave(); }
 
     /// Who goes on: the task with the reply in its frame, or the kernel with the trap in there.
     enum class Step : bool { task, kernel };
 
     Step trapped(TaskRecord& task, const KernelTime& now) noexcept {
-        answered_ = false;
         attempt_ = 0;
         if (!chain_) [[unlikely]]
             return Step::kernel;
@@ -140,8 +171,11 @@ public:
     /// A reply is on its way to the task.
     bool waits() const noexcept { return state_ != State::idle; }
 
-    /// The last trap was answered by a policy.
-    bool answered() const noexcept { return answered_; }
+    /// The trap goes to the kernel: notes it if it is a delay.
+    void enter(TaskRecord& task, HeldTraps& traps) noexcept {
+        if (state_ == State::held) [[unlikely]]
+            enter_held(task, traps);
+    }
 
     const std::shared_ptr<const PolicyLink>& chain() const noexcept { return chain_; }
     std::shared_ptr<const PolicyLink> exchange(std::shared_ptr<const PolicyLink> chain) noexcept {
@@ -149,6 +183,7 @@ public:
     }
 
 private:
+    friend HeldTraps;
     enum class State : std::uint8_t {
         idle,
         asked, ///< the kernel has the trap
@@ -156,6 +191,8 @@ private:
     };
 
     void note(const TaskRecord& task) noexcept;
+    void enter_held(TaskRecord& task, HeldTraps& traps) noexcept;
+    void leave() noexcept;
     [[gnu::always_inline]] Step ask(TaskRecord& task, const PolicyLink* from,
                                     const KernelTime& now) noexcept {
         Asking asking{task, task.frame.trap, attempt_, now};
@@ -179,8 +216,29 @@ private:
     const PolicyLink* next_ = nullptr; ///< who sees the held one then
     std::uint32_t attempt_ = 0;
     State state_ = State::idle;
-    bool answered_ = false;
+    bool closed_ = false; ///< a descriptor of the held one
+
+    // While it is among the held ones.
+    TaskRecord* task_ = nullptr;
+    Policing** previous_ = nullptr; ///< what leads to this one; null: it is not entered
+    Policing* following_ = nullptr;
 };
+
+/// Whether the trap, or the operation that it is about, uses the descriptor.
+bool is_about(const Trap& trap, int fd) noexcept;
+
+template <class F>
+void HeldTraps::end(int fd, F&& wake) noexcept {
+    for (Policing* at = first_; at;) {
+        Policing* const following = at->following_;
+        if (is_about(at->held_, fd)) {
+            at->leave();
+            at->closed_ = true;
+            wake(*at->task_);
+        }
+        at = following;
+    }
+}
 
 /// Puts `chain` in place of the frame's policies, which it answers. Throws std::bad_alloc.
 std::shared_ptr<const PolicyLink> exchange_policies(TrapFrame& frame,
@@ -208,6 +266,9 @@ private:
 
 /// Whether a policy can delay the trap: a cancellation could interrupt it.
 bool can_be_delayed(const Trap& trap) noexcept;
+
+/// Whether an interrupt that waits for the task is its answer, before anybody is asked.
+bool interrupt_comes_first(const Trap& trap) noexcept;
 
 } // namespace detail
 

@@ -14,6 +14,7 @@
 
 #include <atomic>
 #include <cstdint>
+#include <utility>
 
 #include "wait_queue.hpp"
 
@@ -22,6 +23,9 @@ namespace trapline {
 class ThreadCompletion {
 public:
     ThreadCompletion() = default;
+    /// One whose thread is to begin when somebody waits for it, and not before: the first await()
+    /// calls `starter`, once, on its own thread.
+    explicit ThreadCompletion(Waker starter) noexcept : starter_(starter) {}
     ThreadCompletion(const ThreadCompletion&) = delete;
     ThreadCompletion& operator=(const ThreadCompletion&) = delete;
 
@@ -64,6 +68,8 @@ public:
     /// For kernels: asks to be told, by a waker that may be called on any thread. One at a time:
     /// `taken` if somebody else waits. `completed` if it is already, then nobody calls.
     Await await(Waker waker, const TaskRecord* task = nullptr) noexcept {
+        if (starter_.wake)
+            start();
         State state = state_.load(std::memory_order_acquire);
         do {
             if (state == State::completed)
@@ -90,11 +96,20 @@ public:
                                               std::memory_order_acq_rel);
     }
 
+    /// What a policy may want to know of the work.
+    bool changes_files = false;
+
 private:
+    void start() noexcept {
+        const Waker starter = std::exchange(starter_, {});
+        starter.wake(starter.context);
+    }
+
     enum class State : std::uint8_t { pending, claimed, awaited, forgotten, completed };
     std::atomic<State> state_ = State::pending;
     std::int64_t value_ = 0;
     Waker waker_;
+    Waker starter_;
     const TaskRecord* task_ = nullptr;
 };
 

@@ -31,6 +31,16 @@ private:
 
 void detail::raise_run_twice() { throw std::logic_error("one ThreadPool::run was awaited twice"); }
 
+void detail::raise_not_run() {
+    throw std::logic_error("a policy answered for a thread whose result cannot be made up");
+}
+
+void detail::ThreadJob::submit(void* job) noexcept {
+    auto& self = *static_cast<ThreadJob*>(job);
+    self.submitted = true;
+    self.pool_.submit(self);
+}
+
 ThreadPool::ThreadPool(std::size_t size) : size_(size) {
     if (size == 0)
         throw std::invalid_argument("a ThreadPool needs at least one thread");
@@ -60,12 +70,17 @@ Coro<void> ThreadPool::close() {
         throw std::system_error(ended.error(), "close of a ThreadPool");
 }
 
-void ThreadPool::submit(detail::ThreadJob& job) {
+void ThreadPool::submit(detail::ThreadJob& job) noexcept {
     const std::scoped_lock lock{mutex_};
-    if (ending_)
-        throw std::logic_error("ThreadPool::run of a pool that was closed");
-    if (queued_ >= idle_ && threads_.size() < size_)
-        start_thread();
+    try {
+        if (ending_)
+            throw std::logic_error("ThreadPool::run of a pool that was closed");
+        if (queued_ >= idle_ && threads_.size() < size_)
+            start_thread();
+    } catch (...) {
+        job.fail(std::current_exception());
+        return job.done.complete();
+    }
     job.share();
     job.queued = true;
     job.previous = last_;

@@ -49,6 +49,9 @@ class ThreadRun;
 /// Throws std::logic_error: what ThreadPool::run answered is awaited a second time.
 [[noreturn]] void raise_run_twice();
 
+/// Throws std::logic_error: a policy answered for a function whose result nobody can make up.
+[[noreturn]] void raise_not_run();
+
 /// What std::thread would call: `function` and its arguments, both moved.
 template <class F, class... Args>
 using thread_result_t = std::invoke_result_t<std::decay_t<F>, std::decay_t<Args>...>;
@@ -70,7 +73,8 @@ public:
     /// when it has returned. Answers its result, or throws its exception, or std::system_error if
     /// no thread can be had at all. Throws std::bad_alloc, and what copying the arguments throws,
     /// at the call; std::logic_error when awaited twice. Blocks the task, not its kernel.
-    /// Interrupted: see above.
+    /// Interrupted: see above. Refused by a policy it never runs; where one answers it instead, the
+    /// result is R() if there is such, else std::logic_error.
     template <class F, class... Args>
         requires std::invocable<std::decay_t<F>, std::decay_t<Args>...>
     auto run(F&& function, Args&&... args)
@@ -89,7 +93,9 @@ private:
     template <class R>
     friend class detail::ThreadRun;
 
-    void submit(detail::ThreadJob& job);
+    friend detail::ThreadJob;
+
+    void submit(detail::ThreadJob& job) noexcept;
     void withdraw(detail::ThreadJob& job) noexcept;
     void start_thread();
     void work() noexcept;
@@ -139,6 +145,7 @@ public:
     ThreadJob& operator=(const ThreadJob&) = delete;
 
     virtual void work() noexcept = 0;
+    virtual void fail(std::exception_ptr failure) noexcept = 0;
 
     void share() noexcept { owners_.store(2, std::memory_order_relaxed); }
     void drop() noexcept {
@@ -146,7 +153,9 @@ public:
             delete this;
     }
 
-    ThreadCompletion done;
+    /// Awaited, it is submitted: not before a policy has let the task wait for a thread.
+    ThreadCompletion done{{&ThreadJob::submit, this}};
+    bool submitted = false;
 
     // The pool's, under its lock.
     bool queued = false;
@@ -154,24 +163,35 @@ public:
     ThreadJob* next;
 
 protected:
-    ThreadJob() = default;
+    explicit ThreadJob(ThreadPool& pool) noexcept : pool_(pool) {}
     virtual ~ThreadJob() = default;
 
 private:
+    static void submit(void* job) noexcept;
+
+    ThreadPool& pool_;
     std::atomic<int> owners_ = 1;
 };
 
 template <class R>
 class ThreadJobOf : public ThreadJob {
 public:
+    void fail(std::exception_ptr failure) noexcept override {
+        outcome.set_failure(std::move(failure));
+    }
+
     Outcome<R> outcome;
+
+protected:
+    using ThreadJob::ThreadJob;
 };
 
 template <class R, class F, class... Args>
 class ThreadCall final : public ThreadJobOf<R> {
 public:
     template <class... From>
-    explicit ThreadCall(From&&... from) : call_(std::in_place, std::forward<From>(from)...) {}
+    explicit ThreadCall(ThreadPool& pool, From&&... from)
+        : ThreadJobOf<R>(pool), call_(std::in_place, std::forward<From>(from)...) {}
 
     void work() noexcept override {
         try {
@@ -206,16 +226,14 @@ public:
     ~ThreadRun() {
         if (!job_)
             return;
-        if (submitted_ && !job_->done.completed()) // the pool need not live longer than that
+        if (job_->submitted && !job_->done.completed()) // the pool need not live longer than that
             pool_->withdraw(*job_);
         job_->drop();
     }
 
     bool await_ready() {
-        if (submitted_) [[unlikely]]
+        if (std::exchange(asked_, true)) [[unlikely]]
             raise_run_twice();
-        pool_->submit(*job_);
-        submitted_ = true;
         return false;
     }
 
@@ -227,6 +245,8 @@ public:
     R await_resume() {
         if (reply().failed()) [[unlikely]]
             raise_unanswered(trap_index<traps::AwaitThread>, reply().error());
+        if (!job_->done.completed()) [[unlikely]] // answered by a policy
+            return instead();
         // Nothing of it is left to the thread, which may be the one who destroys the job.
         if (job_->outcome.has_value()) [[likely]]
             return job_->outcome.move_out();
@@ -235,10 +255,23 @@ public:
         return failed.take();
     }
 
+    /// For policies: says what it does.
+    ThreadRun&& changing_files() && noexcept {
+        job_->done.changes_files = true;
+        return std::move(*this);
+    }
+
 private:
+    static R instead() {
+        if constexpr (std::is_void_v<R> || std::is_default_constructible_v<R>)
+            return R();
+        else
+            raise_not_run();
+    }
+
     ThreadPool* pool_;
     ThreadJobOf<R>* job_;
-    bool submitted_ = false;
+    bool asked_ = false;
 };
 
 } // namespace detail
@@ -249,7 +282,7 @@ auto ThreadPool::run(F&& function, Args&&... args)
     -> detail::ThreadRun<detail::thread_result_t<F, Args...>> {
     using R = detail::thread_result_t<F, Args...>;
     using Call = detail::ThreadCall<R, std::decay_t<F>, std::decay_t<Args>...>;
-    return {*this, new Call(std::forward<F>(function), std::forward<Args>(args)...)};
+    return {*this, new Call(*this, std::forward<F>(function), std::forward<Args>(args)...)};
 }
 
 } // namespace trapline

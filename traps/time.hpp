@@ -55,14 +55,4 @@ constexpr TimePoint later(TimePoint start, Duration wait) noexcept {
     return beyond ? never : start + wait;
 }
 
-namespace detail {
-
-/// `time` as a limit: as good as 0 if it lies before, where no clock has been. In a reply, which
-/// tells the limit before, a negative time would be an error.
-constexpr TimePoint as_limit(TimePoint time) noexcept {
-    return time < TimePoint{} ? TimePoint{} : time;
-}
-
-} // namespace detail
-
 } // namespace trapline

@@ -116,6 +116,114 @@ TEST_CASE("allow_only: what a task accepts, opens or connects is its own, until 
     });
 }
 
+TEST_CASE("allow_only: what is not its own it cannot close, and it stays open and owned") {
+    const LeakGuard guard;
+    run([]() -> Coro<void> {
+        Pair pair = co_await connected();
+        const int fd = pair.server.fd();
+        co_await with_policy(allow_only({}), [&]() -> Coro<void> {
+            CHECK((co_await failure_of(pair.server.close(), EPERM)) != "none");
+        });
+        CHECK(pair.server.fd() == fd);
+        co_await pair.server.close();
+        CHECK((co_await pair.client.recv(std::span<std::byte>{})) == 0);
+    });
+}
+
+TEST_CASE("allow_only: descriptors come by messages, and only its own go") {
+    const LeakGuard guard;
+    run([]() -> Coro<void> {
+        UnixStreamPair pair = co_await UnixStream::pair();
+        UnixStream& ours = pair.a;
+        UnixStream& theirs = pair.b;
+        Pipe pipe = co_await Pipe::open();
+        const std::array<int, 1> passed{pipe.writer.fd()};
+        co_await ours.send_descriptors("x", passed);
+        const auto fence = allow_only({.descriptors = {theirs.fd()}});
+        co_await with_policy(fence, [&]() -> Coro<void> {
+            std::array<std::byte, 1> byte;
+            auto message = co_await theirs.recv_descriptors(byte, 1);
+            CHECK(message.descriptors.size() == 1);
+            const int fd = message.descriptors.front().get();
+            const auto written = co_await traps::write(fd, byte);
+            CHECK(written.has_value());
+            const std::array<int, 1> back{fd};
+            co_await theirs.send_descriptors(byte, back);
+            const std::array<int, 1> stranger{pipe.reader.fd()};
+            CHECK((co_await failure_of(theirs.send_descriptors(byte, stranger), EPERM)) != "none");
+        });
+    });
+}
+
+TEST_CASE("allow_only: a file of its own goes to a socket of its own, however large it is") {
+    const LeakGuard guard;
+    run([]() -> Coro<void> {
+        constexpr std::size_t size = 1'000'000;
+        const std::string path =
+            std::filesystem::temp_directory_path() / ("fenced." + std::to_string(::getpid()));
+        co_await write_file(path, std::string(size, 'x'));
+        File file = co_await File::open(path);
+        std::filesystem::remove(path);
+        Pair pair = co_await connected();
+        Task<std::size_t> reads = co_await spawn(
+            [](TcpStream from) -> Coro<std::size_t> {
+                std::array<std::byte, 65536> buffer;
+                std::size_t sum = 0;
+                while (const std::size_t n = co_await from.recv(buffer))
+                    sum += n;
+                co_return sum;
+            },
+            std::move(pair.client));
+        const auto fence = allow_only({.descriptors = {file.fd(), pair.server.fd()}});
+        co_await with_policy(fence, [&]() -> Coro<void> {
+            co_await sendfile(pair.server, file.fd(), 0, size);
+            co_await pair.server.close();
+        });
+        CHECK((co_await reads.join()) == size);
+    });
+}
+
+TEST_CASE("what a policy delays does not find another file under its descriptor's number") {
+    const LeakGuard guard;
+    for (const bool again : {false, true}) {
+        run([again]() -> Coro<void> {
+            Pair pair = co_await connected();
+            const auto limit = again ? retry({.attempts = 2, .first = 24h, .errors = {EAGAIN}})
+                                     : rate_limit(0.0001);
+            if (!again)
+                co_await with_policy(limit, [] { return traps::Io{traps::Nop{}}; });
+            const int fd = pair.server.fd();
+            std::array<std::byte, 1> byte{};
+            Task<int> sends = co_await spawn(with_policy(limit, [&]() -> Coro<int> {
+                const auto sent = again ? co_await traps::recv(fd, byte, MSG_DONTWAIT)
+                                        : co_await traps::send(fd, byte);
+                co_return sent ? 0 : sent.error().value();
+            }));
+            co_await sleep(1ms);
+            CHECK_FALSE(sends.terminated());
+            co_await pair.server.close();
+            CHECK((co_await sends.join()) == ECANCELED); // at once, not in hours
+        });
+    }
+}
+
+TEST_CASE("rate_limit: who gives up while it is delayed has taken nothing") {
+    run(
+        []() -> Coro<void> {
+            const auto nop = [] { return traps::Io{traps::Nop{}}; };
+            const auto limit = rate_limit(1);
+            const TimePoint start = co_await now();
+            co_await with_policy(limit, nop);
+            for (int i = 0; i < 1000; ++i)
+                (void)co_await ignore_after(Duration{1}, with_policy(limit, nop));
+            const auto in_time = co_await ignore_after(2h, with_policy(limit, nop));
+            CHECK(in_time.has_value());
+            const TimePoint end = co_await now();
+            CHECK(end - start < 3s);
+        },
+        {.engine = "simulation"});
+}
+
 TEST_CASE("rate_limit: operations come evenly spaced, after the first ones at once") {
     run([]() -> Coro<void> {
         const auto limit = rate_limit(1000, 5);
@@ -155,6 +263,62 @@ TEST_CASE("byte_quota: transfers are cut to what is left, and then refused") {
         });
         std::array<std::byte, 10> buffer;
         CHECK((co_await pair.server.recv_exactly(buffer)) == 10);
+    });
+}
+
+TEST_CASE("byte_quota: a file counts once on its way, and the end of a stream is told from a cut") {
+    run([]() -> Coro<void> {
+        constexpr std::size_t size = 200'000;
+        const std::string path =
+            std::filesystem::temp_directory_path() / ("quota." + std::to_string(::getpid()));
+        co_await write_file(path, std::string(size, 'x'));
+        File file = co_await File::open(path);
+        std::filesystem::remove(path);
+        Pair pair = co_await connected();
+        co_await with_policy(byte_quota(size), [&]() -> Coro<void> {
+            CHECK((co_await sendfile(pair.server, file.fd(), 0, size)) == size);
+            co_await pair.server.close();
+        });
+        std::vector<std::byte> all(size);
+        CHECK((co_await pair.client.recv_exactly(all)) == size);
+
+        Pair other = co_await connected();
+        co_await other.client.send_all("12");
+        co_await other.client.close();
+        std::array<std::byte, 4> wanted;
+        bool ended = false;
+        co_await with_policy(byte_quota(2 + 4), [&]() -> Coro<void> {
+            try {
+                co_await other.server.recv_exactly(wanted);
+            } catch (const EndOfStream& end) {
+                ended = end.progress() == 2;
+            }
+        });
+        CHECK(ended);
+    });
+}
+
+TEST_CASE("retry: a connection that has broken is not asked again, which would hide it") {
+    run([]() -> Coro<void> {
+        int asked = 0;
+        struct Breaks final : Policy {
+            explicit Breaks(int& count) : count_(count) {}
+            Verdict trapped(Asking& asking) noexcept override {
+                const auto* io = std::get_if<traps::Io>(&asking.trap);
+                if (!io || !std::holds_alternative<traps::Recv>(io->request))
+                    return Verdict::allow();
+                ++count_;
+                return Verdict::refuse(ETIMEDOUT);
+            }
+            int& count_;
+        };
+        Pair pair = co_await connected();
+        std::array<std::byte, 1> buffer;
+        co_await with_policy(std::make_shared<Breaks>(asked), [&]() -> Coro<void> {
+            auto once = with_policy(retry(), [&] { return pair.server.recv(buffer); });
+            (void)co_await failure_of(std::move(once), ETIMEDOUT);
+        });
+        CHECK(asked == 1);
     });
 }
 
@@ -214,6 +378,18 @@ TEST_CASE("dry_run: files seem to be written, and nothing has changed") {
             const std::string again =
                 co_await failure_of(File::open(there, O_WRONLY | O_CREAT | O_EXCL), EEXIST);
             CHECK(again == "open of " + there + ": File exists");
+            co_await write_file(there, "replaced");
+            co_await write_file(fresh, "written");
+            File cut = co_await File::open(there, O_RDWR);
+            co_await cut.truncate(0);
+            co_await cut.close();
+            File synced = co_await File::open(fresh, O_WRONLY | O_CREAT);
+            co_await synced.write_all("new");
+            co_await synced.sync();
+            co_await synced.close();
+            (void)co_await failure_of(File::open(folder / "none" / "x", O_WRONLY | O_CREAT),
+                                      ENOENT);
+            (void)co_await failure_of(write_file(folder / "none" / "x", "text"), ENOENT);
         });
         File after = co_await File::open(there);
         std::string text(64, '\0');

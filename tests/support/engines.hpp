@@ -14,7 +14,8 @@ struct EngineChoice {
     KernelOptions options;
 };
 
-/// At least one. The last one is compared with the first by random programs, the others sometimes.
+/// At least one. The last one is compared with the first by random programs, the others sometimes:
+/// differential_test.cpp needs two.
 const std::vector<EngineChoice>& engines();
 
 /// For cases that need no descriptors, and no time that passes while somebody is ready.

@@ -1,5 +1,6 @@
 #include <trapline/traps/policy.hpp>
 
+#include <atomic>
 #include <cerrno>
 #include <functional>
 #include <stdexcept>
@@ -140,6 +141,113 @@ TEST_CASE("a trap that cannot be interrupted is never delayed") {
             const TimePoint end = co_await now();
             CHECK(end == start);
         });
+    });
+}
+
+TEST_CASE("what scopes and wake-ups rely on is allowed, whatever the verdict") {
+    for (const Verdict verdict : {Verdict::refuse(EPERM), Verdict::delay(1h)}) {
+        on_kernel([verdict]() -> Coro<void> {
+            const auto all = told([verdict](Asking& asking) {
+                const std::string name = traps::name_of(asking.trap);
+                const bool relied_on =
+                    name == "Park" || name == "Mask" || name == "UnsetTimeout" || name == "Cancel";
+                return relied_on ? verdict : Verdict::allow();
+            });
+            Event event;
+            Task<> waiter = co_await spawn(with_policy(all, [&] { return event.wait(); }));
+            co_await settle();
+            event.set(); // a wake-up that came during a delay would be lost
+            co_await waiter.join();
+            co_await with_policy(all, []() -> Coro<void> {
+                const auto limited = co_await ignore_after(1s, disable_cancellation(settle()));
+                CHECK(limited);
+                co_await sleep(2s); // the limit is gone
+                Task<> child = co_await spawn(sleep_forever());
+                CHECK((co_await child.cancel()));
+            });
+        });
+    }
+}
+
+TEST_CASE("who delays a trap is told when it will not be asked any more") {
+    struct Delays final : Policy {
+        Verdict trapped(Asking& asking) noexcept override {
+            return std::holds_alternative<traps::Io>(asking.trap) ? Verdict::delay(1s)
+                                                                  : Verdict::allow();
+        }
+        void withdrawn(const Asking& asking) noexcept override {
+            ++count;
+            CHECK(std::holds_alternative<traps::Io>(asking.trap));
+        }
+        int count = 0;
+    };
+    on_kernel([]() -> Coro<void> {
+        const auto delays = std::make_shared<Delays>();
+        CHECK((co_await with_policy(delays, nop())) == 0);
+        CHECK(delays->count == 0);
+        const auto in_time = co_await ignore_after(500ms, with_policy(delays, nop()));
+        CHECK_FALSE(in_time.has_value());
+        CHECK(delays->count == 1);
+    });
+}
+
+TEST_CASE("a function of run_in_thread that a policy refuses never runs") {
+    on_kernel([]() -> Coro<void> {
+        std::atomic<int> ran = 0;
+        const auto no_threads = told([](Asking& asking) {
+            return std::holds_alternative<traps::AwaitThread>(asking.trap) ? Verdict::refuse(EPERM)
+                                                                           : Verdict::allow();
+        });
+        for (int i = 0; i < 20; ++i) {
+            detail::Outcome<void> outcome;
+            co_await detail::Attempt{
+                with_policy(no_threads, [&] { return run_in_thread([&ran] { ++ran; }); }), outcome};
+            CHECK(outcome.has_failure());
+        }
+        co_await run_in_thread([] {}); // behind them, if they were there
+        CHECK(ran == 0);
+    });
+}
+
+TEST_CASE("a policy may answer for a thread, where a result can be made up") {
+    on_kernel([]() -> Coro<void> {
+        const auto answers = told([](Asking& asking) {
+            return std::holds_alternative<traps::AwaitThread>(asking.trap) ? Verdict::answer({})
+                                                                           : Verdict::allow();
+        });
+        CHECK((co_await with_policy(answers, [] { return run_in_thread([] { return 7; }); })) == 0);
+        static int number = 7;
+        bool refused = false;
+        try {
+            (void)co_await with_policy(
+                answers, [] { return run_in_thread([]() -> int& { return number; }); });
+        } catch (const std::logic_error&) {
+            refused = true;
+        }
+        CHECK(refused);
+    });
+}
+
+TEST_CASE("what a policy answers is not thrown away for an interrupt that waits") {
+    on_kernel([]() -> Coro<void> {
+        int answered = 0;
+        int seen = 0;
+        const auto answers = told([&](Asking& asking) {
+            if (!std::holds_alternative<traps::Io>(asking.trap))
+                return Verdict::allow();
+            ++answered;
+            return Verdict::answer({42});
+        });
+        Task<> task = co_await spawn(with_policy(answers, [&]() -> Coro<void> {
+            co_await disable_cancellation([]() -> Coro<void> { co_await sleep(1s); });
+            for (;;) {
+                (void)co_await nop();
+                ++seen;
+            }
+        }));
+        co_await settle();
+        CHECK((co_await task.cancel()));
+        CHECK(seen == answered);
     });
 }
 

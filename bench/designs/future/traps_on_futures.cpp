@@ -23,7 +23,7 @@ struct FutureKernel::Running {
     TaskRecord& record;
 
     std::optional<Future<Reply>> waiting; ///< while its trap is not answered
-    std::optional<Future<bool>> ended;    ///< main's end
+    std::optional<Future<void>> ended;    ///< if somebody asks for its end
 
     // What it is blocked in.
     Handle alarm;
@@ -62,11 +62,17 @@ FutureKernel::Running& FutureKernel::running(TaskRecord& record) noexcept {
     return **static_cast<Running**>(record.room());
 }
 
+/// Another kernel keeps something else in a task's room, so that is not asked.
+bool FutureKernel::owns(const TaskRecord& record) const noexcept {
+    const auto found = tasks_.find(record.id);
+    return found != tasks_.end() && &found->second->record == &record;
+}
+
 // --- tasks ---------------------------------------------------------------------------------
 
 void FutureKernel::run_main(TaskRecord& main) {
     adopt(main);
-    const Future<bool> ended{loop_};
+    const Future<void> ended{loop_};
     running(main).ended = ended;
     loop_.run_until_complete(ended);
 }
@@ -79,36 +85,49 @@ void FutureKernel::adopt(TaskRecord& record) {
     record.state = TaskState::ready;
     loop_.call_soon([this, &task = *task] { step(task); });
     tasks_.emplace(record.id, std::move(task));
+    if (shutting_down_)
+        cancel(record);
 }
 
 /// Runs the task until it has to wait, or has ended.
-void FutureKernel::step(Running& task) {
+void FutureKernel::step(Running& task) noexcept {
     TaskRecord& record = task.record;
-    for (;;) {
+    do {
         record.state = TaskState::ready;
         record.frame.resume();
         if (record.frame.ended())
             return terminate(task);
         ++traps_;
-        const std::optional<Reply> reply = answer(task);
-        if (!reply) {
-            record.state = TaskState::blocked;
-            return;
-        }
-        record.frame.reply = *reply;
-    }
+    } while (ask(task));
+    record.state = TaskState::blocked;
 }
 
 void FutureKernel::terminate(Running& task) noexcept {
     TaskRecord& record = task.record;
-    task.limit.cancel();
     record.finish();
     record.cancelled = record.failure && is_interrupt(record.failure);
     if (record.daemon)
         record.report_unseen_failure();
+    retire(task);
+}
+
+/// Destroys a task that is parked for good. Its destructors run, its joiners see it cancelled.
+void FutureKernel::abandon(Running& task) noexcept {
+    TaskRecord& record = task.record;
+    task.alarm.cancel();
+    task.node.reset();
+    record.abandon();
+    record.failure = std::make_exception_ptr(TaskCancelled{});
+    record.cancelled = record.interrupted = true;
+    retire(task);
+}
+
+void FutureKernel::retire(Running& task) noexcept {
+    TaskRecord& record = task.record;
+    task.limit.cancel();
     record.state = TaskState::terminated;
     if (task.ended)
-        task.ended->set_result(true);
+        task.ended->set_result();
     tasks_.erase(record.id);
     record.joiners.wake_all();
     record.drop_reference();
@@ -121,14 +140,84 @@ FutureKernel::FutureKernel(std::unique_ptr<Engine> engine) noexcept : loop_(std:
 FutureKernel::~FutureKernel() { shutdown(); }
 
 void FutureKernel::shutdown() {
+    shutting_down_ = true; // what cleanup spawns is cancelled as it comes
+    for (auto at = tasks_.rbegin(); at != tasks_.rend(); ++at)
+        cancel(at->second->record);
     while (!tasks_.empty()) {
-        const std::uint64_t newest = tasks_.rbegin()->first;
-        for (auto at = tasks_.rbegin(); at != tasks_.rend(); ++at)
-            cancel(at->second->record);
-        const Future<bool> ended{loop_};
-        tasks_.at(newest)->ended = ended;
-        loop_.run_until_complete(ended);
+        const std::uint64_t id = tasks_.rbegin()->first;
+        Running& newest = *tasks_.rbegin()->second;
+        const CallbackId stops = newest.ended.emplace(loop_).add_done_callback(
+            [this](const Future<void>&) { loop_.stop(); });
+        loop_.run_forever();
+        if (tasks_.empty() || tasks_.rbegin()->first != id || !loop_.idle())
+            continue;
+        newest.ended->remove_done_callback(stops);
+        loop_.call_exception_handler(
+            {"shutdown: task '" + newest.record.name() + "' can never go on, and is destroyed",
+             nullptr});
+        abandon(newest);
     }
+    shutting_down_ = false;
+}
+
+// --- policies ------------------------------------------------------------------------------
+
+/// What stands between the task and this kernel; null if nothing does.
+trapline::detail::Policing* FutureKernel::policing(const Running& task) noexcept {
+    const FrameExtras* extras = task.record.frame.extras.get();
+    return extras ? extras->policing.get() : nullptr;
+}
+
+TimePoint FutureKernel::time_of(void* kernel) noexcept {
+    return static_cast<FutureKernel*>(kernel)->loop_.time();
+}
+
+bool FutureKernel::ask(Running& task) {
+    if (policing(task))
+        return ask_policies(task);
+    const std::optional<Reply> reply = answer(task);
+    if (reply)
+        task.record.frame.reply = *reply;
+    return reply.has_value();
+}
+
+/// The task's policies see what it asks before we do.
+bool FutureKernel::ask_policies(Running& task) {
+    TaskRecord& record = task.record;
+    if (task.may_take_interrupt() && trapline::detail::interrupt_comes_first(record.frame.trap)) {
+        record.frame.reply = interrupt_reply(task);
+        return true;
+    }
+    return go_on(task, policing(task)->trapped(record, time_));
+}
+
+/// The reply to what the task has waited for is there: they see that, too, before it does.
+bool FutureKernel::reply_came(Running& task) {
+    trapline::detail::Policing* between = policing(task);
+    return !between || !between->waits() || go_on(task, between->replied(task.record, time_));
+}
+
+bool FutureKernel::go_on(Running& task, trapline::detail::Policing::Step step) {
+    while (step == trapline::detail::Policing::Step::kernel) {
+        policing(task)->enter(task.record, held_);
+        const std::optional<Reply> reply = answer(task);
+        if (!reply)
+            return false;
+        task.record.frame.reply = *reply;
+        step = policing(task)->replied(task.record, time_);
+    }
+    return true;
+}
+
+/// What a policy delays is not to find another file under its number.
+void FutureKernel::end_held(int fd) {
+    held_.end(fd, [](TaskRecord& record) {
+        Running& task = running(record);
+        if (!task.waiting || task.waiting->done())
+            return; // the delay is over
+        task.alarm.cancel();
+        task.waiting->set_result({});
+    });
 }
 
 // --- traps ---------------------------------------------------------------------------------
@@ -163,9 +252,12 @@ std::optional<trapline::Reply> FutureKernel::answer(Running& task) {
                 return std::optional<Reply>{Reply{}};
             },
             [&](const traps::Join& trap) { return join(task, *trap.task); },
-            [&](const traps::Cancel& trap) {
-                return std::optional<Reply>{
-                    Reply{trap.task == &record ? -EDEADLK : cancel(*trap.task)}};
+            [&](const traps::Cancel& trap) -> std::optional<Reply> {
+                if (trap.task == &record)
+                    return Reply{-EDEADLK};
+                if (trap.task->state == TaskState::terminated)
+                    return Reply{static_cast<std::int64_t>(traps::Delivery::over)};
+                return Reply{owns(*trap.task) ? cancel(*trap.task) : -EXDEV};
             },
             [&](const traps::SetTimeout& trap) {
                 const auto* duration = std::get_if<Duration>(&trap.limit);
@@ -204,7 +296,8 @@ void FutureKernel::wait_for(Running& task) {
     task.waiting->add_done_callback([this, &task](const Future<Reply>& future) {
         task.record.frame.reply = future.cancelled() ? interrupt_reply(task) : future.result();
         task.waiting.reset();
-        step(task);
+        if (reply_came(task))
+            step(task);
     });
 }
 
@@ -235,6 +328,8 @@ std::optional<trapline::Reply> FutureKernel::join(Running& task, TaskRecord& joi
         return Reply{};
     if (&joined == &task.record)
         return Reply{-EDEADLK};
+    if (!owns(joined))
+        return Reply{-EXDEV};
     return park(task, joined.joiners);
 }
 
@@ -242,8 +337,6 @@ std::optional<trapline::Reply> FutureKernel::await_thread(Running& task,
                                                           ThreadCompletion& completion) {
     if (completion.completed())
         return Reply{completion.value()};
-    if (task.may_take_interrupt())
-        return interrupt_reply(task);
     wait_for(task);
     loop_.expect_thread(1);
     const Waker waker{[](void* context) noexcept {
@@ -261,6 +354,9 @@ std::optional<trapline::Reply> FutureKernel::await_thread(Running& task,
         loop_.expect_thread(-1);
         const bool taken = outcome == ThreadCompletion::Await::taken;
         task.waiting->set_result({taken ? -EBUSY : completion.value()});
+    } else {
+        // Whoever is interrupted on arrival waits first and then gives up: so the thread sees it.
+        interrupt(task);
     }
     return std::nullopt;
 }
@@ -289,14 +385,9 @@ void FutureKernel::launch(Running& task) {
 }
 
 /// The operation is over: the task goes on, and whoever waited for its end to close the descriptor.
-void FutureKernel::over(Running& task, const Completion& completion) {
+void FutureKernel::over(Running& task, const Completion& completion) noexcept {
     std::vector<TaskRecord*> closers;
-    descriptors_.leave(task.operation, [&](Operation& closer) {
-        for (const auto& [id, other] : tasks_) {
-            if (&other->operation == &closer)
-                closers.push_back(&other->record);
-        }
-    });
+    descriptors_.leave(task.operation, [&](Operation& closer) { closers.push_back(closer.task); });
     if (completion.ended_by_cancel && task.may_take_interrupt()) {
         Reply reply = interrupt_reply(task);
         reply.progress = static_cast<std::uint32_t>(completion.transferred);
@@ -312,6 +403,7 @@ std::optional<trapline::Reply> FutureKernel::start_closing(Running& task, int fd
     const auto* io = std::get_if<traps::Io>(&task.record.frame.trap);
     std::construct_at(&task.operation)->request = io ? &io->request : &release;
     task.operation.task = &task.record; // while the loop does not have it
+    end_held(fd);
     const Descriptors::Admission admission = descriptors_.enter_closing(task.operation, fd);
     if (const int error = Descriptors::error_of(admission))
         return Reply{-error};
@@ -334,8 +426,10 @@ void FutureKernel::end_operation(Operation& operation) {
     const int fd = io ? std::get<traps::Close>(io->request).fd
                       : std::get<traps::IoRelease>(task.record.frame.trap).fd;
     descriptors_.closed(fd);
-    if (is_release(task.record))
+    if (is_release(task.record)) {
+        loop_.forget(fd);
         return over(task, {});
+    }
     launch(task);
 }
 
@@ -373,8 +467,6 @@ void FutureKernel::interrupt(Running& task) {
 }
 
 std::int64_t FutureKernel::cancel(TaskRecord& record) {
-    if (record.state == TaskState::terminated)
-        return static_cast<std::int64_t>(traps::Delivery::over);
     Running& task = running(record);
     if (!std::exchange(task.cancel_sent, true)) {
         task.limit.cancel();
@@ -390,7 +482,7 @@ std::int64_t FutureKernel::cancel(TaskRecord& record) {
 }
 
 trapline::Reply FutureKernel::set_timeout(Running& task, TimePoint deadline) {
-    deadline = trapline::detail::as_limit(deadline);
+    deadline = std::max(deadline, TimePoint{}); // replies count times from zero upwards
     TimePoint previous = task.deadline;
     if (task.pending == Interrupt::timed_out)
         previous = std::min(previous, task.pending_deadline);
@@ -430,7 +522,7 @@ void FutureKernel::unset_timeout(Running& task, TimePoint previous) {
             loop_.call_at(previous, [this, &task, previous] { limit_ran_out(task, previous); });
 }
 
-void FutureKernel::limit_ran_out(Running& task, TimePoint deadline) {
+void FutureKernel::limit_ran_out(Running& task, TimePoint deadline) noexcept {
     task.deadline = never;
     TimePoint outer = never;
     bool inside = false; // of the scope that ran out lies the one that waits to be delivered
