@@ -5,6 +5,7 @@
 #include <array>
 #include <chrono>
 #include <csignal>
+#include <exception>
 #include <iostream>
 #include <string>
 
@@ -74,7 +75,7 @@ void tell_time(asio::ip::tcp::acceptor& acceptor) {
     });
 }
 
-int main(int argc, char** argv) {
+void serve(const SocketAddress& at) {
     asio::io_context loop;
     asio::steady_timer timer{loop};
     tick(timer);
@@ -82,7 +83,6 @@ int main(int argc, char** argv) {
     tell_time(clock);
 
     KernelInAsio inside{loop};
-    const auto at = SocketAddress::parse(argc > 1 ? argv[1] : "127.0.0.1:25000");
     const Task<> server = inside.kernel.spawn(serve_echo(at, clock.local_endpoint().port()));
     inside.kernel.spawn([&]() -> Coro<void> {
         co_await server.wait(); // it only ends when it could not listen
@@ -92,6 +92,17 @@ int main(int argc, char** argv) {
     asio::signal_set signals{loop, SIGINT, SIGTERM};
     signals.async_wait([&](asio::error_code, int) { loop.stop(); });
     loop.run();
+    if (server.terminated())
+        server.result();      // throws what went wrong
     inside.kernel.shutdown(); // cancels what is left, and waits for it
     std::cout << "bye" << std::endl;
+}
+
+int main(int argc, char** argv) {
+    try {
+        serve(SocketAddress::parse(argc > 1 ? argv[1] : "127.0.0.1:25000"));
+    } catch (const std::exception& failure) {
+        std::cerr << "asio_loop: " << failure.what() << std::endl;
+        return 1;
+    }
 }

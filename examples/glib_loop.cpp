@@ -2,6 +2,7 @@
 // of GLib's and tasks of ours on one thread. Two of ours count down, a third asks GLib's service
 // again and again how often its clock has ticked. When they are done the main loop ends.
 #include <array>
+#include <exception>
 #include <iostream>
 #include <string>
 
@@ -53,12 +54,17 @@ Coro<void> ask(std::string service, int times) {
     }
 }
 
-Coro<void> launch_site(std::string service, GMainLoop* loop) {
+Coro<void> launch_site(std::string service) {
     co_await task_group([&](TaskGroup& group) -> Coro<void> {
         co_await group.spawn(countdown("Ariane", 3, 0, 100ms));
         co_await group.spawn(countdown("Soyuz", 2, 1, 100ms));
         co_await group.spawn(ask(service, 3));
     });
+}
+
+/// However it ends.
+Coro<void> quit_after(Task<> task, GMainLoop* loop) {
+    co_await task.wait();
     g_main_loop_quit(loop); // plain code of the host, on its own thread
 }
 
@@ -75,11 +81,17 @@ int main() {
         Kernel kernel;
         const guint source = add_to_main_loop(kernel);
         const auto at = "127.0.0.1:" + std::to_string(port);
-        const Task<> ours = kernel.spawn(launch_site(at, loop));
+        const Task<> ours = kernel.spawn(launch_site(at));
+        kernel.spawn(quit_after(ours, loop));
         g_main_loop_run(loop);
         g_source_remove(source); // before the kernel goes, which shuts down
         kernel.shutdown();
-        status = ours.cancelled() ? 1 : 0;
+        try {
+            ours.result();
+        } catch (const std::exception& failure) {
+            std::cerr << "glib_loop: " << failure.what() << std::endl;
+            status = 1;
+        }
     }
     std::cout << "GLib ticked " << (ticks > 0 ? "meanwhile" : "not at all") << std::endl;
     g_object_unref(service);

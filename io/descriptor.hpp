@@ -11,6 +11,8 @@
 
 #include <unistd.h>
 
+#include "../traps/closings.hpp"
+
 namespace trapline {
 
 class Descriptor {
@@ -23,8 +25,10 @@ public:
         return *this;
     }
     ~Descriptor() {
-        if (fd_ >= 0)
-            ::close(fd_);
+        if (fd_ < 0)
+            return;
+        detail::note_closing(fd_); // or engines would take the next file for this one
+        ::close(fd_);
     }
 
     /// -1 when it holds none.

@@ -1,5 +1,5 @@
 // What a kernel needs of the world: the time, I/O, and a way to be woken from another thread.
-// Here is a world without I/O whose time is a number, for tasks that only sleep:
+// Here is a world without I/O or threads whose time is a number, for tasks that only sleep:
 //
 //     class VirtualTime final : public Engine {
 //         TimePoint now() noexcept override { return time_; }
@@ -17,6 +17,8 @@
 //         TimePoint time_{};
 //     };
 //
+// Tasks that sleep for ever, or wait for threads (run_in_thread), need more: virtual_time(), and a
+// wait() that looks at threads_awaited and ends with interrupt(), for time must not jump meanwhile.
 // An engine is driven by one thread, its kernel's. `start` begins an operation; `wait` carries out
 // what was begun, waits for the first completions and hands them over; `cancel` asks for an end.
 // An operation that was started is over only when `wait` has handed it back: until then the
@@ -140,7 +142,8 @@ public:
     /// Begins `operation`. Never throws; failure is a result.
     virtual Started start(Operation& operation) noexcept = 0;
 
-    /// Asks for the end of an operation in flight. Once for each; it comes back through wait().
+    /// Asks for the end of an operation in flight. Once for each; it comes back through wait(). If
+    /// it completed after all, its result stands; else that is -ECANCELED.
     virtual void cancel(Operation& operation) noexcept = 0;
 
     /// Carries out what was started, and appends what has completed. With nothing completed it
@@ -164,7 +167,8 @@ public:
     /// TimePoint::min(). Holds until the next wait() or rest_until(). Never waits.
     virtual void rest_until(TimePoint /*deadline*/) noexcept {}
 
-    /// Whether the clock jumps to the deadline where another engine would wait for it.
+    /// Whether the clock jumps to the deadline where another engine would wait for it. Not to
+    /// `never`: who sleeps for ever is a Deadlock then.
     virtual bool virtual_time() const noexcept { return false; }
 
     /// What it is and what it found, in a line.

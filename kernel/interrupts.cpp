@@ -75,8 +75,9 @@ Delivery Kernel::send_cancel(TaskRecord& task) noexcept {
 Kernel::Answer Kernel::set_timeout(TaskRecord& task, const traps::SetTimeout& trap) noexcept {
     TaskControl& own = control(task);
     const Duration* duration = std::get_if<Duration>(&trap.limit);
-    const TimePoint deadline =
+    TimePoint deadline =
         duration ? later(read_clock(), *duration) : *std::get_if<TimePoint>(&trap.limit);
+    deadline = std::max(deadline, TimePoint{}); // replies count times from zero upwards
     // One that has run out, and is yet to be delivered, stands as well: a tie goes to it.
     TimePoint previous = own.deadline();
     if (own.pending == Interrupt::timed_out)

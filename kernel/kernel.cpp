@@ -67,10 +67,13 @@ void write_log(const std::function<void(std::string_view)>& log, std::string_vie
     std::fprintf(stderr, "trapline: %.*s\n", static_cast<int>(line.size()), line.data());
 }
 
-/// Whether the system does not grant what another engine can do without.
-bool refused(const std::error_code& error) noexcept {
-    return error == std::errc::operation_not_permitted || error == std::errc::permission_denied ||
-           error == std::errc::function_not_supported || error == std::errc::not_enough_memory;
+/// Whether the system does not grant what another engine can do without. What an old Linux calls
+/// invalid is a mistake of whoever chose a mode; sandboxes have errors of their own.
+bool refused(const std::error_code& error, const KernelOptions& options) noexcept {
+    if (error == std::errc::invalid_argument)
+        return options.uring.mode == UringOptions::Mode::automatic;
+    return error != std::errc::too_many_files_open &&
+           error != std::errc::too_many_files_open_in_system;
 }
 
 /// Where nobody chose.
@@ -78,7 +81,7 @@ std::unique_ptr<Engine> make_default_engine(const KernelOptions& options) {
     try {
         return engines[0].make(options);
     } catch (const std::system_error& refusal) {
-        if (!refused(refusal.code()))
+        if (!refused(refusal.code(), options))
             throw;
         auto engine = engines[1].make(options);
         write_log(options.log, std::string(refusal.what()) + "; " + std::string(engines[1].name) +
@@ -176,14 +179,15 @@ void Kernel::check_thread() const {
         throw std::logic_error("a kernel runs on the thread that made it");
 }
 
-void Kernel::check_may_run() const {
+void Kernel::check_may_run(const char* call) const {
     if (!shut_down_ && running_in == getpid())
-        throw std::logic_error("run() within a running kernel: await or spawn instead");
+        throw std::logic_error(std::string(call) +
+                               "() within a running kernel: await or spawn instead");
     check_thread();
 }
 
 void Kernel::run_main(TaskRecord& main) {
-    check_may_run();
+    check_may_run("run");
     const Running running;
     const HostBusy busy{*this};
     if (follower_) [[unlikely]]
@@ -195,7 +199,7 @@ void Kernel::run_main(TaskRecord& main) {
 }
 
 bool Kernel::run_once(Duration max_wait) {
-    check_may_run();
+    check_may_run("run_once");
     check_no_replay("run_once");
     const Running running;
     const HostBusy busy{*this};
@@ -207,6 +211,7 @@ bool Kernel::run_once(Duration max_wait) {
 
 void Kernel::shuffle_ready() {
     shuffled_.clear();
+    shuffled_.reserve(tasks_.size()); // none is lost when there is no memory
     const ReadyQueue::Batch batch = ready_.take_all();
     for (TaskRecord* task = batch.first;; task = control(*task).next) {
         shuffled_.push_back(task);
@@ -292,7 +297,7 @@ void Kernel::shutdown() {
         shut_down_ = true;
     if (shut_down_)
         return;
-    check_may_run();
+    check_may_run("shutdown");
     const Running running;
     const HostBusy busy{*this};
     if (follower_) [[unlikely]]

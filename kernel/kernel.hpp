@@ -150,7 +150,7 @@ private:
 
     // Running (kernel.cpp).
     void run_main(TaskRecord& main);
-    void check_may_run() const;
+    void check_may_run(const char* call) const;
 
     // Inside another loop (inside.cpp).
     class HostBusy;

@@ -51,7 +51,10 @@ struct UringOptions {
 struct EpollOptions {
     unsigned events = 512; ///< readiness reports taken in one turn
     /// At most so many threads, made when they are first needed, for what no readiness tells of:
-    /// mostly operations on files.
+    /// mostly operations on files. Nothing interrupts what one has begun with: an open of a FIFO
+    /// without a writer, a write to a terminal that nobody reads or of more than fits into a
+    /// blocking eventfd. It keeps its thread, and shutdown waits for it. When all are kept so,
+    /// other files wait; they can be cancelled then, and a Close is done on the spot.
     unsigned threads = 4;
 
     /// Buffers that receive() lends; made when it is first used. With 0 each lease has its own.

@@ -134,7 +134,9 @@ struct Send {
     static constexpr bool interruptible = true;
 };
 
-/// recvmsg(2).
+/// recvmsg(2). With MSG_WAITALL, on a stream and without room for ancillary data: until all parts
+/// are full, or a short count. Ancillary data belongs to the bytes that it came with, and a
+/// datagram is whole: those are answered as they come.
 struct RecvMsg {
     int fd;
     int flags;
@@ -142,7 +144,7 @@ struct RecvMsg {
     static constexpr bool interruptible = true;
 };
 
-/// sendmsg(2).
+/// sendmsg(2). With MSG_WAITALL: until all is sent, or a short count.
 struct SendMsg {
     int fd;
     int flags;
@@ -150,7 +152,8 @@ struct SendMsg {
     static constexpr bool interruptible = true;
 };
 
-/// read(2), or pread(2) if offset is not -1.
+/// read(2), or pread(2) if offset is not -1. An offset is for files: whether what has no positions
+/// (a pipe, a socket) refuses it with -ESPIPE or takes it for nothing is up to the engine.
 struct Read {
     int fd;
     void* data;
@@ -159,7 +162,10 @@ struct Read {
     static constexpr bool interruptible = true;
 };
 
-/// write(2), or pwrite(2) if offset is not -1.
+/// write(2), or pwrite(2) if offset is not -1, as with Read. What is ready and waits all the same
+/// cannot be interrupted: a terminal in blocking mode that nobody reads, for more than it takes
+/// (with io_uring nobody else goes on meanwhile), and on epoll an eventfd for more than fits.
+/// O_NONBLOCK helps.
 struct Write {
     int fd;
     const void* data;
@@ -168,7 +174,9 @@ struct Write {
     static constexpr bool interruptible = true;
 };
 
-/// openat(2). Answers the descriptor.
+/// openat(2). Answers the descriptor. On epoll nothing interrupts it once a thread has begun: an
+/// open that waits for the other end of a FIFO does so until that comes, and shutdown waits with it
+/// (O_NONBLOCK waits for nobody). With io_uring O_RDONLY of a FIFO does not wait.
 struct OpenAt {
     int directory;
     const char* path;

@@ -21,6 +21,7 @@
 #include "file_threads.hpp"
 #include "fork_guard.hpp"
 #include "lent_buffers.hpp"
+#include "paused.hpp"
 #include "pollable.hpp"
 #include "requests.hpp"
 
@@ -30,7 +31,7 @@ namespace {
 
 using namespace std::chrono_literals;
 
-class EpollEngine final : public Engine, private EpollPhases {
+class EpollEngine final : public Engine {
 public:
     explicit EpollEngine(const EpollOptions& options);
     ~EpollEngine() override;
@@ -46,7 +47,29 @@ public:
     std::string describe() const override;
 
 private:
-    static constexpr Duration descriptor_pause = 50ms;
+    /// Where an operation is.
+    enum Phase : std::uint8_t {
+        idle,
+        reading,    ///< waits for input
+        writing,    ///< waits for room
+        connecting, ///< waits for the end of its connect
+        polling,    ///< waits for what it asks
+        at_thread,
+        again,    ///< in again_: to be tried in the next turn
+        paused,   ///< in paused_
+        starved,  ///< in starved_: something is there, and no buffer for it
+        finished, ///< in finished_: over, to be handed back
+    };
+
+    /// What it waits for.
+    static std::uint32_t wanted_by(const Operation& operation) noexcept {
+        switch (operation.phase) {
+        case reading: return EPOLLIN;
+        case polling:
+            return static_cast<std::uint16_t>(std::get_if<traps::Poll>(operation.request)->events);
+        default: return EPOLLOUT;
+        }
+    }
 
     void check_process() const noexcept {
         if (fork_guard_.in_child()) [[unlikely]]
@@ -64,12 +87,11 @@ private:
     bool wait_armed(Operation& operation, Phase phase, int fd, std::uint32_t events) noexcept;
     bool wait_trusting(Operation& operation, Phase phase, int fd) noexcept;
     bool would_wait(Operation& operation, Phase phase, int fd, bool ready) noexcept;
-    bool have_threads() noexcept;
     bool to_thread(Operation& operation) noexcept;
-    bool pause(Operation& operation) noexcept;
+    bool pause(Operation& operation, Judgement why) noexcept;
     bool fail(Operation& operation, int error) noexcept;
 
-    bool emptied_by(const Operation& operation, int fd) noexcept;
+    void forget_descriptors_of(const Operation& operation, std::int64_t result) noexcept;
     void note_received(const Operation& operation, int fd, int flags, std::int64_t result,
                        std::size_t asked) noexcept;
     bool comes_after_others(const Operation& operation) noexcept;
@@ -96,7 +118,7 @@ private:
 
     OperationList finished_;
     OperationList again_;
-    OperationList paused_;
+    Paused paused_;
     OperationList starved_;
 
     std::unique_ptr<FileThreads> threads_; // made with the first operation for them
@@ -140,8 +162,7 @@ Engine::Started EpollEngine::start(Operation& operation) noexcept {
     check_process();
     ++counters_.operations;
     if (done_at_once(operation)) {
-        if (std::holds_alternative<traps::Socket>(*operation.request) && operation.result >= 0)
-            watches_.forget(static_cast<int>(operation.result));
+        forget_descriptors_of(operation, operation.result);
         return Started::done;
     }
     operation.retries = 0;
@@ -171,21 +192,9 @@ inline bool EpollEngine::comes_after_others(const Operation& operation) noexcept
 
 /// Once a turn for each descriptor; what fails always takes a turn.
 inline bool EpollEngine::may_end_on_the_spot(const Operation& operation) noexcept {
-    if (operation.result < 0)
+    const int fd = stream_of(*operation.request);
+    if (operation.result < 0 || fd < 0)
         return false;
-    int fd;
-    switch (operation.request->index()) {
-    case traps::request_index<traps::Recv>:
-        fd = std::get_if<traps::Recv>(operation.request)->fd;
-        break;
-    case traps::request_index<traps::Receive>:
-        fd = std::get_if<traps::Receive>(operation.request)->fd;
-        break;
-    case traps::request_index<traps::Send>:
-        fd = std::get_if<traps::Send>(operation.request)->fd;
-        break;
-    default: return false;
-    }
     Watch* const watch = watches_.get(fd);
     return watch && std::exchange(watch->done_in_turn, turn_) != turn_;
 }
@@ -205,10 +214,8 @@ bool EpollEngine::attempt(Operation& operation, bool ready) noexcept {
     }
 }
 
-/// Whether this task has taken all there was of a TCP stream, and will be told of more.
-inline bool EpollEngine::emptied_by(const Operation& operation, int fd) noexcept {
-    const Watch* const watch = watches_.find(fd);
-    return watch && watch->drained && watch->reader == operation.task;
+void EpollEngine::forget_descriptors_of(const Operation& operation, std::int64_t result) noexcept {
+    for_each_new_descriptor(operation, result, [this](int fd) { watches_.forget(fd); });
 }
 
 inline void EpollEngine::note_received(const Operation& operation, int fd, int flags,
@@ -217,15 +224,13 @@ inline void EpollEngine::note_received(const Operation& operation, int fd, int f
     if (result <= 0 || static_cast<std::size_t>(result) >= asked || (flags & ~harmless))
         return;
     Watch* const watch = watches_.find(fd);
-    if (!watch || !watch->registered || watch->ended || !is_tcp(*watch, fd))
-        return;
-    watch->drained = true;
-    watch->reader = operation.task;
+    if (watch && watch->registered && !watch->ended && is_tcp(*watch, fd))
+        watches_.note_drained(*watch, fd, operation.task);
 }
 
 inline bool EpollEngine::attempt_recv(Operation& operation, const traps::Recv& r,
                                       bool ready) noexcept {
-    if (!ready && emptied_by(operation, r.fd) && !(r.flags & MSG_DONTWAIT))
+    if (!ready && watches_.emptied_by(operation.task, r.fd) && !(r.flags & MSG_DONTWAIT))
         return wait_trusting(operation, reading, r.fd);
     ++counters_.system_calls;
     const std::size_t asked = r.size - operation.transferred;
@@ -238,7 +243,7 @@ inline bool EpollEngine::attempt_recv(Operation& operation, const traps::Recv& r
 
 bool EpollEngine::attempt_receive(Operation& operation, const traps::Receive& r,
                                   bool ready) noexcept {
-    if (!ready && emptied_by(operation, r.fd) && !(r.flags & MSG_DONTWAIT))
+    if (!ready && watches_.emptied_by(operation.task, r.fd) && !(r.flags & MSG_DONTWAIT))
         return wait_trusting(operation, reading, r.fd);
     if (!buffers_) [[unlikely]]
         buffers_ = LentBuffers::make(buffers_wanted_, buffer_bytes_);
@@ -310,8 +315,7 @@ bool EpollEngine::attempt_other(Operation& operation, bool ready) noexcept {
             return would_wait(operation, use.side == traps::Side::read ? reading : writing, use.fd,
                               ready);
     }
-    if (std::holds_alternative<traps::Accept>(*operation.request) && tried.result >= 0)
-        watches_.forget(static_cast<int>(tried.result));
+    forget_descriptors_of(operation, tried.result);
     return settle(operation, tried.result);
 }
 
@@ -327,7 +331,7 @@ inline bool EpollEngine::settle(Operation& operation, std::int64_t result) noexc
         if (result > 0 || verdict == Judgement::wait_ready) { // the rest of a whole transfer
             const traps::DescriptorUse use = waited_for(operation);
             const Phase phase = use.side == traps::Side::read ? reading : writing;
-            const bool emptied = phase == reading && emptied_by(operation, use.fd);
+            const bool emptied = phase == reading && watches_.emptied_by(operation.task, use.fd);
             return would_wait(operation, phase, use.fd, emptied);
         }
         operation.phase = again;
@@ -338,16 +342,15 @@ inline bool EpollEngine::settle(Operation& operation, std::int64_t result) noexc
         starved_.push(operation);
         return false;
     case Judgement::wait_descriptors: ++counters_.accept_pauses; [[fallthrough]];
-    case Judgement::wait_a_moment: return pause(operation);
+    case Judgement::wait_a_moment: return pause(operation, verdict);
     }
     return true;
 }
 
-bool EpollEngine::pause(Operation& operation) noexcept {
+bool EpollEngine::pause(Operation& operation, Judgement why) noexcept {
     operation.phase = paused;
-    operation.retry_at = now() + descriptor_pause;
     closed_a_number_ = false;
-    paused_.push(operation);
+    paused_.push(operation, why, now());
     return false;
 }
 
@@ -389,24 +392,17 @@ bool EpollEngine::wait_armed(Operation& operation, Phase phase, int fd,
     return false;
 }
 
-bool EpollEngine::have_threads() noexcept {
-    try {
-        if (!threads_)
-            threads_ = std::make_unique<FileThreads>(threads_max_, [this] { interrupt(); });
-    } catch (const std::bad_alloc&) {
-        return false;
-    }
-    return true;
-}
-
 bool EpollEngine::to_thread(Operation& operation) noexcept {
     if (operation.cancel_requested)
         return fail(operation, ECANCELED);
     operation.phase = at_thread;
-    if (have_threads() && threads_->submit(operation))
-        return false;
-    // Whoever closes has let go of the number already: a Close does not fail for this.
+    // Whoever closes has let go of the number already: a Close does not fail for want of a thread,
+    // nor does it, which nobody can interrupt, wait for others that may never end.
     const bool closes = std::holds_alternative<traps::Close>(*operation.request);
+    if (!threads_)
+        threads_ = FileThreads::make(threads_max_, [this] { interrupt(); });
+    if (threads_ && threads_->submit(operation, !closes))
+        return false;
     return settle(operation, closes ? call_that_waits(operation) : -ENOMEM);
 }
 
@@ -476,8 +472,7 @@ void EpollEngine::wait(TimePoint deadline, OperationList& completed) noexcept {
 
 /// The engine itself has something to look at then.
 TimePoint EpollEngine::sooner_look(TimePoint deadline) noexcept {
-    if (paused_.front())
-        deadline = std::min(deadline, paused_.front()->retry_at);
+    deadline = std::min(deadline, paused_.next());
     if (watches_.any_trusted()) {
         if (audit_at_ == never)
             audit_at_ = now() + Watches::audit_pause;
@@ -503,7 +498,7 @@ void EpollEngine::rest_until(TimePoint deadline) noexcept {
     if (deadline == TimePoint::min() || !finished_.empty() || !again_.empty())
         return pollable_->raise();
     if (!starved_.empty()) // the other loop may give a buffer back, and tells nobody
-        deadline = std::min(deadline, now() + descriptor_pause);
+        deadline = std::min(deadline, now() + Paused::for_descriptors);
     pollable_->wake_at(sooner_look(deadline), [this] { return now(); });
 }
 
@@ -519,7 +514,9 @@ void EpollEngine::look(bool may_wait, TimePoint deadline, OperationList& complet
 
 /// `fd` has become ready: those who wait for that try again.
 inline void EpollEngine::report(int fd, std::uint32_t events, OperationList& completed) noexcept {
-    Operation* next = std::exchange(watches_.find(fd)->waiting, nullptr);
+    Watch& watch = *watches_.find(fd);
+    const bool was_trusted = watches_.untrust(watch);
+    Operation* next = std::exchange(watch.waiting, nullptr);
     while (Operation* operation = next) {
         next = operation->next;
         if (events & (wanted_by(*operation) | EPOLLERR | EPOLLHUP)) {
@@ -527,6 +524,8 @@ inline void EpollEngine::report(int fd, std::uint32_t events, OperationList& com
             report_to(*operation, events, completed);
         } else {
             watches_.wait(fd, *operation);
+            if (was_trusted) // perhaps by this one: the report may be of the number's last file
+                watches_.trust(*watches_.find(fd));
         }
     }
 }
@@ -550,14 +549,10 @@ void EpollEngine::take_from_threads(OperationList& completed) noexcept {
 }
 
 void EpollEngine::take_from_thread(Operation& operation, OperationList& completed) noexcept {
-    const traps::IoRequest& request = *operation.request;
-    const bool opens = std::holds_alternative<traps::OpenAt>(request) ||
-                       std::holds_alternative<traps::OpenAt2>(request);
     const std::int64_t result = operation.result;
-    if (std::holds_alternative<traps::Close>(request))
+    if (std::holds_alternative<traps::Close>(*operation.request))
         closed_a_number_ = true;
-    if (result >= 0 && opens)
-        watches_.forget(static_cast<int>(result));
+    forget_descriptors_of(operation, result);
     if (result > 0 && operation.transferred > 0) // the rest of a read or write
         operation.transferred += static_cast<std::size_t>(result);
     if (settle(operation, result))
@@ -572,17 +567,14 @@ void EpollEngine::feed_starved(OperationList& completed) noexcept {
 
 /// Accepts that found no descriptors try again after a pause, or when a descriptor was closed.
 void EpollEngine::resume_paused(OperationList& completed) noexcept {
-    const TimePoint time = now();
-    OperationList due;
-    while (paused_.front() && (closed_a_number_ || paused_.front()->retry_at <= time))
-        due.push(*paused_.pop());
+    OperationList due = paused_.take_due(now(), closed_a_number_);
     while (Operation* operation = due.pop())
         try_again(*operation, completed);
 }
 
 void EpollEngine::audit(OperationList& completed) noexcept {
-    audit_at_ = never;
-    watches_.audit([&](int fd) { report(fd, EPOLLERR, completed); });
+    const bool all = watches_.audit([&](int fd) { report(fd, EPOLLERR, completed); });
+    audit_at_ = all ? never : now();
 }
 
 } // namespace

@@ -40,12 +40,20 @@ private:
     int flags_;
 };
 
+bool listens(int fd) noexcept {
+    int listening = 0;
+    socklen_t length = sizeof listening;
+    return ::getsockopt(fd, SOL_SOCKET, SO_ACCEPTCONN, &listening, &length) == 0 && listening != 0;
+}
+
 Tried try_accept(const traps::Accept& r, bool ready) noexcept {
     const int flags = ::fcntl(r.fd, F_GETFL);
     if (flags < 0)
         return Tried::with(-errno);
-    if (!ready && !(flags & O_NONBLOCK))
-        return {Next::wait_read, r.fd}; // switched only when there is likely to be somebody
+    // Switched only when there is likely to be somebody. What does not listen never tells of one,
+    // and accept4() says why at once.
+    if (!ready && !(flags & O_NONBLOCK) && listens(r.fd))
+        return {Next::wait_read, r.fd};
     const NotWaiting not_waiting{r.fd, flags};
     return Tried::with(
         result_of_call(::accept4(r.fd, r.address, r.length, r.flags | SOCK_CLOEXEC)));
@@ -72,8 +80,6 @@ Tried try_connect(const traps::Connect& r) noexcept {
 }
 
 // --- messages ------------------------------------------------------------------------------
-
-bool whole(int flags) noexcept { return (flags & (MSG_WAITALL | MSG_PEEK)) == MSG_WAITALL; }
 
 /// A message without what is done of it already. As many parts as fit here; the rest comes with
 /// the next call.
@@ -108,22 +114,14 @@ private:
     std::array<iovec, 64> parts_;
 };
 
-std::size_t size_of(const msghdr& message) noexcept {
-    std::size_t size = 0;
-    for (std::size_t i = 0; i < message.msg_iovlen; ++i)
-        size += message.msg_iov[i].iov_len;
-    return size;
-}
-
-/// A whole message: `call(message, flags)` until nothing is left of it. Names and ancillary data
+/// A whole message of `size`: `call(message)` until nothing is left of it. Names and ancillary data
 /// go with the first part.
 template <class Message, class Call>
-Tried try_whole_message(Operation& operation, Message& message, Next wait, int fd,
+Tried try_whole_message(Operation& operation, Message& message, std::size_t size, Tried later,
                         Call call) noexcept {
     std::int64_t result;
-    std::size_t left = 0;
+    std::size_t left = size;
     if (operation.transferred == 0) {
-        left = size_of(message);
         result = call(message);
     } else {
         RestOfMessage rest{message, operation.transferred};
@@ -136,26 +134,19 @@ Tried try_whole_message(Operation& operation, Message& message, Next wait, int f
     if (all && operation.transferred == 0)
         return Tried::with(result);
     operation.transferred += static_cast<std::size_t>(result);
-    return all ? Tried::with(0) : Tried{wait, fd};
+    return all ? Tried::with(0) : later;
 }
 
-Tried try_message(Operation& operation, const traps::RecvMsg& r) noexcept {
-    const int flags = (r.flags & ~MSG_WAITALL) | MSG_DONTWAIT;
-    const auto call = [&](msghdr& message) {
-        return result_of_call(::recvmsg(r.fd, &message, flags));
+/// `R` is RecvMsg or SendMsg, and `system_call` what it is named after.
+template <class R, class Call>
+Tried try_message(Operation& operation, const R& r, int more_flags, Next wait,
+                  Call system_call) noexcept {
+    const int flags = (r.flags & ~MSG_WAITALL) | MSG_DONTWAIT | more_flags;
+    const auto call = [&](auto& message) {
+        return result_of_call(system_call(r.fd, &message, flags));
     };
-    if (whole(r.flags))
-        return try_whole_message(operation, *r.message, Next::wait_read, r.fd, call);
-    return Tried::with(call(*r.message));
-}
-
-Tried try_message(Operation& operation, const traps::SendMsg& r) noexcept {
-    const int flags = (r.flags & ~MSG_WAITALL) | MSG_DONTWAIT | MSG_NOSIGNAL;
-    const auto call = [&](const msghdr& message) {
-        return result_of_call(::sendmsg(r.fd, &message, flags));
-    };
-    if (whole(r.flags))
-        return try_whole_message(operation, *r.message, Next::wait_write, r.fd, call);
+    if (const std::size_t size = whole_message_size(*operation.request))
+        return try_whole_message(operation, *r.message, size, {wait, r.fd}, call);
     return Tried::with(call(*r.message));
 }
 
@@ -178,12 +169,12 @@ Tried try_stream(Operation& operation, const R& r, bool ready, Next wait, Now no
         const bool more = !all && (r.offset != -1 || is_regular(r.fd));
         if (more || operation.transferred > 0)
             operation.transferred += static_cast<std::size_t>(result);
-        return more ? Tried{Next::thread, r.fd} : Tried::with(result);
+        return more ? Tried{Next::thread} : Tried::with(result);
     }
     if (result != -EAGAIN && result != -EOPNOTSUPP)
         return Tried::with(result);
     if (r.offset != -1)
-        return {Next::thread, r.fd};
+        return {Next::thread};
     if (result == -EAGAIN)
         return Tried::with(result);
     if (!ready)
@@ -191,7 +182,7 @@ Tried try_stream(Operation& operation, const R& r, bool ready, Next wait, Now no
     // It is ready, and knows no call that does not wait.
     const int flags = ::fcntl(r.fd, F_GETFL);
     if (flags < 0 || !(flags & O_NONBLOCK))
-        return {Next::thread, r.fd};
+        return {Next::thread};
     return Tried::with(plain());
 }
 
@@ -208,7 +199,7 @@ Tried try_read(Operation& operation, const traps::Read& r, bool ready) noexcept 
 
 Tried try_write(Operation& operation, const traps::Write& r, bool ready) noexcept {
     if (r.offset != -1)
-        return {Next::thread, r.fd}; // files wait for their disk, or for memory
+        return {Next::thread}; // files wait for their disk, or for memory
     const iovec part{const_cast<char*>(static_cast<const char*>(r.data)) + operation.transferred,
                      std::min(r.size - operation.transferred, transfer_max)};
     return try_stream(
@@ -229,12 +220,32 @@ Tried try_splice(const traps::Splice& r) noexcept {
         return {Next::wait_read, r.from};
     if (ends[1].revents == 0)
         return {Next::wait_write, r.to};
-    return {Next::thread, r.from};
+    return {Next::thread};
+}
+
+/// Whether close(2) of `fd` may take its time: files that write out, sockets that linger.
+bool close_may_wait(int fd) noexcept {
+    struct ::stat status{};
+    if (::fstat(fd, &status) != 0)
+        return false; // close() says why
+    switch (status.st_mode & S_IFMT) {
+    case S_IFSOCK: {
+        linger option{};
+        socklen_t length = sizeof option;
+        return ::getsockopt(fd, SOL_SOCKET, SO_LINGER, &option, &length) == 0 &&
+               option.l_onoff != 0 && option.l_linger > 0;
+    }
+    case S_IFREG:
+    case S_IFDIR:
+    case S_IFBLK:
+    case S_IFCHR: return true;
+    default: return false; // pipes, eventfds and their kin
+    }
 }
 
 Tried try_close(int fd) noexcept {
     if (close_may_wait(fd))
-        return {Next::thread, fd};
+        return {Next::thread};
     return Tried::with(result_of_call(::close(fd)));
 }
 
@@ -257,8 +268,12 @@ Tried try_call(Operation& operation, bool ready) noexcept {
         Overloaded{
             [&](const traps::Accept& r) { return try_accept(r, ready); },
             [](const traps::Connect& r) { return try_connect(r); },
-            [&](const traps::RecvMsg& r) { return try_message(operation, r); },
-            [&](const traps::SendMsg& r) { return try_message(operation, r); },
+            [&](const traps::RecvMsg& r) {
+                return try_message(operation, r, 0, Next::wait_read, &::recvmsg);
+            },
+            [&](const traps::SendMsg& r) {
+                return try_message(operation, r, MSG_NOSIGNAL, Next::wait_write, &::sendmsg);
+            },
             [&](const traps::Read& r) { return try_read(operation, r, ready); },
             [&](const traps::Write& r) { return try_write(operation, r, ready); },
             [](const traps::Splice& r) { return try_splice(r); },

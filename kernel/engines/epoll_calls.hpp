@@ -5,40 +5,14 @@
 #include <algorithm>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 
-#include <sys/epoll.h>
 #include <sys/socket.h>
 
 #include "../engine.hpp"
 #include "requests.hpp"
 
 namespace trapline {
-
-struct EpollPhases {
-    /// Where an operation is.
-    enum Phase : std::uint8_t {
-        idle,
-        reading,    ///< waits for input
-        writing,    ///< waits for room
-        connecting, ///< waits for the end of its connect
-        polling,    ///< waits for what it asks
-        at_thread,
-        again,    ///< in again_: to be tried in the next turn
-        paused,   ///< waits in paused_ for descriptors to be had, or just for a while
-        starved,  ///< waits in starved_ for a buffer to come back
-        finished, ///< in finished_: over, to be handed back
-    };
-
-    /// What it waits for.
-    static std::uint32_t wanted_by(const Operation& operation) noexcept {
-        switch (operation.phase) {
-        case reading: return EPOLLIN;
-        case polling:
-            return static_cast<std::uint16_t>(std::get_if<traps::Poll>(operation.request)->events);
-        default: return EPOLLOUT;
-        }
-    }
-};
 
 /// What a try came to.
 struct Tried {
@@ -50,7 +24,7 @@ struct Tried {
         thread,     ///< a thread has to make the call
     };
     Next next;
-    int fd = -1;
+    int fd = -1; ///< that is waited for
     std::int64_t result = 0;
 
     static Tried with(std::int64_t result) noexcept { return {Next::judge, -1, result}; }
@@ -61,6 +35,33 @@ Tried try_call(Operation& operation, bool ready) noexcept;
 
 /// How a connect that was under way has ended.
 Tried try_connected(const traps::Connect& request) noexcept;
+
+/// Calls f(fd) for each descriptor that came of `operation`, which had `result`: its number may
+/// have been another file's.
+template <class F>
+void for_each_new_descriptor(const Operation& operation, std::int64_t result, F&& f) {
+    const traps::IoRequest& request = *operation.request;
+    if (result < 0)
+        return;
+    if (std::holds_alternative<traps::Accept>(request) ||
+        std::holds_alternative<traps::Socket>(request) ||
+        std::holds_alternative<traps::OpenAt>(request) ||
+        std::holds_alternative<traps::OpenAt2>(request))
+        return f(static_cast<int>(result));
+    const auto* received = std::get_if<traps::RecvMsg>(&request);
+    if (!received || !received->message->msg_control)
+        return;
+    msghdr& message = *received->message;
+    for (cmsghdr* part = CMSG_FIRSTHDR(&message); part; part = CMSG_NXTHDR(&message, part)) {
+        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (std::size_t at = CMSG_LEN(0); at + sizeof(int) <= part->cmsg_len; at += sizeof(int)) {
+            int fd;
+            std::memcpy(&fd, reinterpret_cast<const char*>(part) + at, sizeof fd);
+            f(fd);
+        }
+    }
+}
 
 inline std::int64_t try_recv(const traps::Recv& r, std::size_t done) noexcept {
     // Whole transfers are put together in judge().

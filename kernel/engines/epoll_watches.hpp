@@ -8,7 +8,8 @@
 //   - what epoll reports carries the generation of the registration, and is dropped if that is old;
 //   - who waits has the registration looked at again (EPOLL_CTL_MOD; ENOENT tells that it is gone,
 //     and reports at once what is ready), but for one case: a task that has just emptied a TCP
-//     stream, and receives from it again. It trusts the registration;
+//     stream, and receives from it again. It trusts the registration, if no Descriptor has closed
+//     the number meanwhile;
 //   - what was trusted is looked at all the same when nothing has come for a while: see audit().
 #pragma once
 
@@ -20,6 +21,7 @@
 
 #include <sys/epoll.h>
 
+#include "../../traps/closings.hpp"
 #include "../engine.hpp"
 
 namespace trapline {
@@ -30,9 +32,10 @@ struct Watch {
     const TaskRecord* reader = nullptr; ///< whose receive found it drained
     std::uint32_t generation = 0;       ///< of the registration
     std::uint32_t done_in_turn = 0;     ///< the last turn that did an operation on the spot
+    std::uint32_t closings = 0;         ///< of the number, when it was found drained
     std::uint16_t interest = 0;         ///< what is registered
     bool registered : 1 = false;
-    bool drained : 1 = false;   ///< the next byte to receive will be reported
+    bool drained : 1 = false;   ///< the next byte to receive will be reported, see emptied_by()
     bool ended : 1 = false;     ///< a hang-up, an error or urgent data: short counts prove nothing
     bool cancelled : 1 = false; ///< an operation on it
     bool trusted : 1 = false;   ///< somebody waits without having looked at the registration
@@ -42,6 +45,7 @@ struct Watch {
 class Watches {
 public:
     static constexpr Duration audit_pause = std::chrono::milliseconds{50};
+    static constexpr std::size_t audited_max = 256; // in a turn: half a millisecond
 
     /// Counts its system calls in `calls`, and takes at most `reports_max` reports at once. Throws
     /// std::system_error when there are no descriptors for it.
@@ -84,13 +88,33 @@ public:
         watch.trusted = true;
     }
 
+    /// Answers whether somebody did.
+    bool untrust(Watch& watch) noexcept {
+        const bool was_trusted = watch.trusted;
+        trusted_ -= was_trusted;
+        watch.trusted = false;
+        return was_trusted;
+    }
+
+    /// `reader` has received all there was of the TCP stream `fd`.
+    void note_drained(Watch& watch, int fd, const TaskRecord* reader) noexcept {
+        watch.drained = true;
+        watch.reader = reader;
+        watch.closings = detail::closings_of(fd);
+    }
+
+    /// Whether `reader` did, and will be told of more.
+    bool emptied_by(const TaskRecord* reader, int fd) noexcept {
+        const Watch* const watch = find(fd);
+        return watch && watch->drained && watch->reader == reader &&
+               watch->closings == detail::closings_of(fd);
+    }
+
     /// Whose event this is: null for one of a registration that is no longer the number's.
     Watch* reported(const epoll_event& event) noexcept {
         Watch* const watch = find(fd_of(event)); // wake() has none
         if (!watch || watch->generation != event.data.u64 >> 32) [[unlikely]]
             return nullptr;
-        trusted_ -= watch->trusted;
-        watch->trusted = false;
         watch->drained = false;
         constexpr std::uint32_t odd = EPOLLRDHUP | EPOLLHUP | EPOLLERR | EPOLLPRI;
         if (event.events & odd) [[unlikely]]
@@ -121,26 +145,29 @@ public:
 
     bool any_trusted() const noexcept { return trusted_ > 0; }
 
-    /// Looks at every trusted registration. Calls gone(fd) where that is no longer possible: trying
-    /// shows what the number is now.
+    /// Looks at trusted registrations, so many in a turn; answers whether that were all. Calls
+    /// gone(fd) where that is no longer possible: trying shows what the number is now.
     template <class F>
-    void audit(F&& gone) {
-        for (std::size_t fd = 0; fd < watches_.size(); ++fd) {
-            if (!watches_[fd].trusted)
+    bool audit(F&& gone) {
+        for (std::size_t count = 0; audited_ < watches_.size() && any_trusted(); ++audited_) {
+            Watch& watch = watches_[audited_];
+            const auto fd = static_cast<int>(audited_);
+            if (!watch.trusted)
                 continue;
-            const bool needed = watches_[fd].waiting != nullptr;
-            if (!needed)
-                untrust(watches_[fd]);
-            else if (arm(static_cast<int>(fd), 0) != 0)
-                gone(static_cast<int>(fd));
+            if (!watch.waiting) {
+                untrust(watch);
+                continue;
+            }
+            if (count++ == audited_max)
+                return false;
+            if (arm(fd, 0) != 0)
+                gone(fd);
         }
+        audited_ = 0;
+        return true;
     }
 
 private:
-    void untrust(Watch& watch) noexcept {
-        trusted_ -= watch.trusted;
-        watch.trusted = false;
-    }
     static void become_new(Watch& watch) noexcept;
     int control(int what, int fd, const Watch& watch) noexcept;
 
@@ -161,6 +188,7 @@ private:
     bool fine_timer_ = true;     // epoll_pwait2, Linux 5.11
     std::vector<Watch> watches_; // by descriptor number, which Linux keeps small
     std::size_t trusted_ = 0;
+    std::size_t audited_ = 0; // where the next audit goes on
 };
 
 /// Whether `fd` is a TCP socket: there a receive that fills less than it could has taken all.

@@ -1,14 +1,13 @@
 #include "file_threads.hpp"
 
-#include <algorithm>
 #include <csignal>
+#include <new>
 #include <system_error>
 #include <utility>
 
 #include <fcntl.h>
 #include <linux/openat2.h>
 #include <pthread.h>
-#include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/syscall.h>
 #include <unistd.h>
@@ -39,8 +38,17 @@ private:
 } // namespace
 
 FileThreads::FileThreads(unsigned threads_max, std::function<void()> done)
-    : threads_max_(std::max(threads_max, 1U)), on_done_(std::move(done)) {
+    : threads_max_(threads_max), on_done_(std::move(done)) {
     threads_.reserve(threads_max_);
+}
+
+std::unique_ptr<FileThreads> FileThreads::make(unsigned threads_max,
+                                               std::function<void()> done) noexcept {
+    try {
+        return std::unique_ptr<FileThreads>{new FileThreads{threads_max, std::move(done)}};
+    } catch (const std::bad_alloc&) {
+        return nullptr;
+    }
 }
 
 FileThreads::~FileThreads() {
@@ -65,17 +73,16 @@ bool FileThreads::start_one() noexcept {
     return true;
 }
 
-bool FileThreads::submit(Operation& operation) noexcept {
+bool FileThreads::submit(Operation& operation, bool later) noexcept {
     {
         const std::lock_guard lock{mutex_};
+        bool is_free = waiting_count_ < idle_;
+        if (!is_free && threads_.size() < threads_max_)
+            is_free = start_one();
+        if (!is_free && (!later || threads_.empty()))
+            return false;
         waiting_.push(operation);
         ++waiting_count_;
-        if (waiting_count_ > idle_ && threads_.size() < threads_max_ && !start_one() &&
-            threads_.empty()) {
-            waiting_.remove(operation);
-            --waiting_count_;
-            return false;
-        }
     }
     wanted_.notify_one();
     return true;
@@ -153,25 +160,6 @@ std::int64_t call_that_waits(const Operation& operation) noexcept {
             [](const auto&) { return std::int64_t{-ENOSYS}; }, // not for a thread
         },
         *operation.request);
-}
-
-bool close_may_wait(int fd) noexcept {
-    struct ::stat status{};
-    if (::fstat(fd, &status) != 0)
-        return false; // close() says why
-    switch (status.st_mode & S_IFMT) {
-    case S_IFSOCK: {
-        linger option{};
-        socklen_t length = sizeof option;
-        return ::getsockopt(fd, SOL_SOCKET, SO_LINGER, &option, &length) == 0 &&
-               option.l_onoff != 0 && option.l_linger > 0;
-    }
-    case S_IFREG:
-    case S_IFDIR:
-    case S_IFBLK:
-    case S_IFCHR: return true;
-    default: return false; // pipes, eventfds and their kin
-    }
 }
 
 } // namespace trapline

@@ -8,6 +8,7 @@
 #include <condition_variable>
 #include <cstddef>
 #include <functional>
+#include <memory>
 #include <mutex>
 #include <thread>
 #include <vector>
@@ -18,16 +19,18 @@ namespace trapline {
 
 class FileThreads {
 public:
-    /// At most `threads_max` of them. `done` is called by any of them when there is something to
-    /// take again.
-    FileThreads(unsigned threads_max, std::function<void()> done);
+    /// At most `threads_max` of them, not 0. `done` is called by any of them when there is
+    /// something to take again. Null when there is no memory.
+    static std::unique_ptr<FileThreads> make(unsigned threads_max,
+                                             std::function<void()> done) noexcept;
     FileThreads(const FileThreads&) = delete;
     FileThreads& operator=(const FileThreads&) = delete;
     /// Waits for what is under way.
     ~FileThreads();
 
-    /// Has the call of `operation` made. False when no thread can be had.
-    bool submit(Operation& operation) noexcept;
+    /// Has the call of `operation` made, some time, or, if not `later`, by a thread that is free.
+    /// False when none can be had.
+    bool submit(Operation& operation, bool later) noexcept;
 
     /// Takes `operation` back; false when it has begun, or is done.
     bool take_back(Operation& operation) noexcept;
@@ -36,6 +39,7 @@ public:
     void take_done(OperationList& done) noexcept;
 
 private:
+    FileThreads(unsigned threads_max, std::function<void()> done);
     bool start_one() noexcept;
     void work() noexcept;
 
@@ -53,8 +57,5 @@ private:
 
 /// Makes the system call of a request that may go to a thread. Answers its result, or -errno.
 std::int64_t call_that_waits(const Operation& operation) noexcept;
-
-/// Whether close(2) of `fd` may take its time: files that write out, sockets that linger.
-bool close_may_wait(int fd) noexcept;
 
 } // namespace trapline

@@ -5,6 +5,7 @@
 #include <type_traits>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
@@ -38,6 +39,43 @@ void finish(Operation& operation, std::int64_t result) noexcept {
     }
 }
 
+std::size_t size_of(const msghdr& message) noexcept {
+    std::size_t size = 0;
+    for (std::size_t i = 0; i < message.msg_iovlen; ++i)
+        size += message.msg_iov[i].iov_len;
+    return size;
+}
+
+bool is_stream(int fd) noexcept {
+    int type = 0;
+    socklen_t length = sizeof type;
+    return ::getsockopt(fd, SOL_SOCKET, SO_TYPE, &type, &length) == 0 && type == SOCK_STREAM;
+}
+
+/// Of what a poll has seen; -EAGAIN for nothing of it. A ring's also ends when the peer will send
+/// no more, asked for or not.
+int what_was_asked(const traps::Poll& poll, int seen) noexcept {
+    const int asked = seen & (static_cast<std::uint16_t>(poll.events) | POLLERR | POLLHUP);
+    return asked != 0 ? asked : -EAGAIN;
+}
+
+/// All buffers are lent. Who waits for one has something to receive: so nobody takes the place of
+/// another who has, and the end of a stream needs none.
+Judgement without_buffer(Operation& operation, const traps::Receive& r) noexcept {
+    std::byte byte{};
+    const int flags = (r.flags & ~MSG_WAITALL) | MSG_DONTWAIT;
+    std::int64_t there = result_of_call(::recv(r.fd, &byte, 1, flags | MSG_PEEK));
+    if (there == 0) // the end, or an empty datagram, which goes with this
+        there = result_of_call(::recv(r.fd, &byte, 0, flags));
+    const bool waits = there > 0 || there == -EAGAIN;
+    if (waits && operation.cancel_requested)
+        there = -ECANCELED;
+    else if (waits && !must_not_wait(*operation.request))
+        return there == -EAGAIN ? Judgement::wait_ready : Judgement::wait_buffers;
+    finish(operation, waits && there > 0 ? -EAGAIN : there);
+    return Judgement::over;
+}
+
 } // namespace
 
 std::size_t whole_size(const traps::IoRequest& request) noexcept {
@@ -46,6 +84,15 @@ std::size_t whole_size(const traps::IoRequest& request) noexcept {
     if (const auto* send = std::get_if<traps::Send>(&request))
         return send->flags & MSG_WAITALL ? send->size : 0;
     return 0;
+}
+
+std::size_t whole_message_size(const traps::IoRequest& request) noexcept {
+    if (const auto* send = std::get_if<traps::SendMsg>(&request)) // a datagram is never cut
+        return send->flags & MSG_WAITALL ? size_of(*send->message) : 0;
+    const auto* recv = std::get_if<traps::RecvMsg>(&request);
+    const bool whole = recv && (recv->flags & (MSG_WAITALL | MSG_PEEK)) == MSG_WAITALL &&
+                       !recv->message->msg_control && is_stream(recv->fd);
+    return whole ? size_of(*recv->message) : 0;
 }
 
 bool must_not_wait(const traps::IoRequest& request) noexcept {
@@ -107,10 +154,19 @@ bool detail::done_at_once(Operation& operation) noexcept {
 
 Judgement detail::judge(Operation& operation, int result) noexcept {
     const traps::IoRequest& request = *operation.request;
+    const auto* poll = std::get_if<traps::Poll>(&request);
+    if (poll && result > 0)
+        result = what_was_asked(*poll, result);
     if (result >= 0) [[likely]] {
         const std::size_t wanted = whole_size(request);
         if (wanted == 0) {
-            finish(operation, result);
+            std::int64_t outcome = result;
+            if (operation.cancel_requested && result > 0 &&
+                static_cast<std::size_t>(result) < whole_message_size(request)) {
+                operation.transferred = static_cast<std::size_t>(result);
+                outcome = -ECANCELED;
+            }
+            finish(operation, outcome);
             return Judgement::over;
         }
         operation.transferred += static_cast<std::size_t>(result);
@@ -143,17 +199,20 @@ Judgement detail::judge(Operation& operation, int result) noexcept {
             break; // the number is free by now
         if (error == EAGAIN && must_not_wait(request))
             break;
+        // A full backlog, see unix(7); or a poll that would end at once, and again.
+        if (error == EAGAIN && (poll || std::holds_alternative<traps::Connect>(request)))
+            return unless_cancelled(Judgement::wait_a_moment);
         if (++operation.retries > retries_max) {
             if (error == EINTR || !may_wait)
                 break;
-            operation.retries = 0; // somebody else is always faster
+            operation.retries = retries_max - 2; // somebody else is always faster
             return unless_cancelled(Judgement::wait_a_moment);
         }
         return unless_cancelled(error == EAGAIN && may_wait ? Judgement::wait_ready
                                                             : Judgement::again);
     case ENOBUFS:
-        if (std::holds_alternative<traps::Receive>(request))
-            return unless_cancelled(Judgement::wait_buffers);
+        if (const auto* receive = std::get_if<traps::Receive>(&request))
+            return without_buffer(operation, *receive);
         [[fallthrough]];
     case EMFILE:
     case ENFILE:

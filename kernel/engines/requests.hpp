@@ -38,6 +38,10 @@ inline std::int64_t result_of_call(std::int64_t result) noexcept {
 /// Bytes of a whole transfer, 0 for operations that are none.
 std::size_t whole_size(const traps::IoRequest& request) noexcept;
 
+/// Bytes of a message that the engine moves as a whole, 0 for others: of what came with a part of a
+/// message, descriptors for instance, and of datagrams each part is for itself.
+std::size_t whole_message_size(const traps::IoRequest& request) noexcept;
+
 /// Whether the request itself asks for EAGAIN instead of waiting.
 bool must_not_wait(const traps::IoRequest& request) noexcept;
 
@@ -63,6 +67,16 @@ inline bool done_at_once(Operation& operation) noexcept {
     case traps::request_index<traps::Receive>:
     case traps::request_index<traps::Send>: return false;
     default: return detail::done_at_once(operation);
+    }
+}
+
+/// The descriptor of a Recv, a Receive or a Send; -1 of others.
+inline int stream_of(const traps::IoRequest& request) noexcept {
+    switch (request.index()) {
+    case traps::request_index<traps::Recv>: return std::get_if<traps::Recv>(&request)->fd;
+    case traps::request_index<traps::Receive>: return std::get_if<traps::Receive>(&request)->fd;
+    case traps::request_index<traps::Send>: return std::get_if<traps::Send>(&request)->fd;
+    default: return -1;
     }
 }
 

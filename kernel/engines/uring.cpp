@@ -22,6 +22,7 @@
 
 #include "buffers.hpp"
 #include "fork_guard.hpp"
+#include "paused.hpp"
 #include "pollable.hpp"
 #include "uring_ops.hpp"
 #include "uring_probe.hpp"
@@ -63,14 +64,13 @@ private:
         queued_to_poll, ///< the same, to be submitted as polling
         in_flight,      ///< submitted; Linux may use its memory
         polling,        ///< in its place, a wait for its descriptor is submitted
-        paused,         ///< waits in paused_ for descriptors to be had, or just for a while
-        starved,        ///< waits in starved_ for a buffer to come back
+        paused,         ///< waits in paused_
+        starved,        ///< waits in starved_: something is there, and no buffer for it
     };
 
     // user_data is that of UringSlots; a cancel has its operation's, and a bit set beside.
     static constexpr std::uint32_t cancel_bit = 0x8000'0000;
     static constexpr std::uint32_t slot_of_wakes = UringSlots::end + 1;
-    static constexpr Duration descriptor_pause = 50ms;
     static constexpr Duration cancel_pause = 5ms;
 
     /// Preparing resets the flags, and leaves the user_data of the submission before.
@@ -126,7 +126,7 @@ private:
     std::vector<Operation*> cancels_; // to be cancelled when there is room; room is reserved
     OperationList missed_;            // in flight; their cancel missed them and is sent again
     OperationList again_;             // to be submitted once more, after reaping
-    OperationList paused_;
+    Paused paused_;
 
     ProvidedBuffers::Owner buffers_; // made with the first receive()
     OperationList starved_;
@@ -254,8 +254,8 @@ Engine::Started UringEngine::start(Operation& operation) noexcept {
     return buffers_ != nullptr;
 }
 
-/// As many as there are buffers for go on: each has something to receive, and takes one. So nobody
-/// is woken for nothing, and no timer is needed.
+/// As many as there are buffers for go on: each has something to receive, see judge(), and takes
+/// one. So nobody is woken for nothing, and no timer is needed.
 [[gnu::noinline]] void UringEngine::feed_starved() noexcept {
     for (std::size_t left = buffers_->left(); left > 0 && !starved_.empty(); --left) {
         Operation* operation = starved_.pop();
@@ -296,10 +296,10 @@ void UringEngine::cancel(Operation& operation) noexcept {
         return;
     }
     // Not with Linux at present: over at once, but handed back by wait() like any other.
-    (operation.phase == paused    ? paused_
-     : operation.phase == starved ? starved_
-                                  : backlog_)
-        .remove(operation);
+    if (operation.phase == paused)
+        paused_.remove(operation);
+    else
+        (operation.phase == starved ? starved_ : backlog_).remove(operation);
     judge(operation, -ECANCELED);
     operation.phase = idle;
     again_.push(operation);
@@ -420,10 +420,9 @@ inline bool UringEngine::unfinished() const noexcept {
 }
 
 inline TimePoint UringEngine::sooner_retry(TimePoint deadline) const noexcept {
-    for (const OperationList* list : {&paused_, &missed_})
-        if (list->front())
-            deadline = std::min(deadline, list->front()->retry_at);
-    return deadline;
+    if (missed_.front())
+        deadline = std::min(deadline, missed_.front()->retry_at);
+    return std::min(deadline, paused_.next());
 }
 
 void UringEngine::wait(TimePoint deadline, OperationList& completed) noexcept {
@@ -442,7 +441,7 @@ void UringEngine::wait(TimePoint deadline, OperationList& completed) noexcept {
         else
             submit(*operation);
     }
-    if (paused_.front()) [[unlikely]]
+    if (!paused_.empty()) [[unlikely]]
         resume_paused(completed);
 }
 
@@ -492,7 +491,7 @@ void UringEngine::rest_until(TimePoint deadline) noexcept {
     if (deadline == TimePoint::min() || unfinished() || !nothing_to_do())
         return pollable_->raise();
     if (!starved_.empty()) // the other loop may give a buffer back, and tells nobody
-        deadline = std::min(deadline, now() + descriptor_pause);
+        deadline = std::min(deadline, now() + Paused::for_descriptors);
     pollable_->wake_at(sooner_retry(deadline), [this] { return now(); });
 }
 
@@ -532,7 +531,8 @@ inline void UringEngine::reap_one(const io_uring_cqe& cqe, OperationList& comple
     }
     if (const auto* receive = std::get_if<traps::Receive>(operation.request))
         result = buffers_->settle(*receive, result, cqe.flags);
-    switch (judge(operation, result)) {
+    const Judgement verdict = judge(operation, result);
+    switch (verdict) {
     case Judgement::over:
         if (operation.cancel_requested) [[unlikely]]
             forget_cancel(operation);
@@ -543,8 +543,7 @@ inline void UringEngine::reap_one(const io_uring_cqe& cqe, OperationList& comple
     case Judgement::wait_descriptors: ++counters_.accept_pauses; [[fallthrough]];
     case Judgement::wait_a_moment:
         operation.phase = paused;
-        operation.retry_at = now() + descriptor_pause;
-        return paused_.push(operation);
+        return paused_.push(operation, verdict, now());
     }
     again_.push(operation);
 }
@@ -579,11 +578,8 @@ void UringEngine::resume_paused(OperationList& completed) noexcept {
     bool closed = false;
     for (const Operation* operation = completed.front(); operation; operation = operation->next)
         closed = closed || std::holds_alternative<traps::Close>(*operation->request);
-    const TimePoint time = now();
-    while (Operation* operation = paused_.front()) {
-        if (!closed && operation->retry_at > time)
-            return;
-        paused_.pop();
+    OperationList due = paused_.take_due(now(), closed);
+    while (Operation* operation = due.pop()) {
         operation->phase = in_flight;
         submit(*operation);
     }

@@ -25,6 +25,12 @@ unsigned flags_of(const traps::SendMsg& request) noexcept {
     return static_cast<unsigned>(flags & MSG_WAITALL ? flags : flags | MSG_DONTWAIT);
 }
 
+/// Linux would wait for more of datagrams, too, and peek at the same again.
+unsigned flags_of(const Operation& operation, const traps::RecvMsg& request) noexcept {
+    const bool whole = whole_message_size(*operation.request) > 0;
+    return static_cast<unsigned>(whole ? request.flags : request.flags & ~MSG_WAITALL);
+}
+
 } // namespace
 
 void detail::prepare(io_uring_sqe& sqe, const Operation& operation) noexcept {
@@ -41,7 +47,7 @@ void detail::prepare(io_uring_sqe& sqe, const Operation& operation) noexcept {
                 io_uring_prep_connect(&sqe, r.fd, r.address, r.length);
             },
             [&](const traps::RecvMsg& r) {
-                io_uring_prep_recvmsg(&sqe, r.fd, r.message, static_cast<unsigned>(r.flags));
+                io_uring_prep_recvmsg(&sqe, r.fd, r.message, flags_of(operation, r));
             },
             [&](const traps::SendMsg& r) {
                 io_uring_prep_sendmsg(&sqe, r.fd, r.message, flags_of(r));

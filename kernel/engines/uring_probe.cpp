@@ -2,10 +2,9 @@
 
 #include <cerrno>
 #include <chrono>
-#include <memory>
+#include <cstddef>
 #include <system_error>
 #include <thread>
-#include <vector>
 
 #include <sys/utsname.h>
 
@@ -57,7 +56,7 @@ int try_any_size(io_uring& ring, const UringOptions& options, unsigned flags) {
     return error;
 }
 
-std::string advice(int error) {
+std::string advice(int error, Mode asked) {
     switch (error) {
     case EPERM:
     case EACCES:
@@ -69,43 +68,70 @@ std::string advice(int error) {
     case EMFILE:
     case ENFILE: return "no descriptors left: raise `ulimit -n` (RLIMIT_NOFILE)";
     case EINVAL:
-        return "this Linux is too old for it; UringOptions::Mode::automatic takes the best there "
-               "is";
+        return std::string("this Linux is too old for it") +
+               (asked == Mode::automatic ? ""
+                                         : "; UringOptions::Mode::automatic takes the best there "
+                                           "is");
     default: return "see io_uring_setup(2)";
     }
 }
 
-[[noreturn]] void refuse(int error) {
+[[noreturn]] void refuse(int error, Mode asked = Mode::automatic) {
     throw std::system_error(error, std::system_category(),
-                            "io_uring cannot be set up (" + advice(error) + ")");
+                            "io_uring cannot be set up (" + advice(error, asked) + ")");
 }
 
-bool knows_operations(io_uring& ring) {
-    const std::unique_ptr<io_uring_probe, void (*)(io_uring_probe*)> probe{
-        io_uring_get_probe_ring(&ring), io_uring_free_probe};
-    if (!probe)
-        return false;
+/// 0, or what keeps this ring from being used: an old Linux, or a sandbox that allows only some of
+/// the calls.
+int error_of_operations(io_uring& ring) {
+    constexpr unsigned operations_max = 256;
+    alignas(io_uring_probe)
+        std::byte memory[sizeof(io_uring_probe) + operations_max * sizeof(io_uring_probe_op)]{};
+    auto* const probe = reinterpret_cast<io_uring_probe*>(memory);
+    if (const int error = -io_uring_register_probe(&ring, probe, operations_max))
+        return error == EINVAL ? ENOSYS : error;
     for (const int operation :
          {IORING_OP_NOP, IORING_OP_POLL_ADD, IORING_OP_ACCEPT, IORING_OP_CONNECT, IORING_OP_RECV,
           IORING_OP_SEND, IORING_OP_RECVMSG, IORING_OP_SENDMSG, IORING_OP_READ, IORING_OP_WRITE,
           IORING_OP_OPENAT, IORING_OP_OPENAT2, IORING_OP_CLOSE, IORING_OP_FSYNC, IORING_OP_STATX,
           IORING_OP_SPLICE, IORING_OP_ASYNC_CANCEL}) {
-        if (!io_uring_opcode_supported(probe.get(), operation))
-            return false;
+        if (!io_uring_opcode_supported(probe, operation))
+            return ENOSYS;
     }
-    return true;
+    return 0;
 }
 
-/// Asks for a wait until a time that is past: a kernel that does not know the flag says EINVAL.
-bool knows_absolute_timer(io_uring& ring) {
+/// Asks for a wait until a time that is past, and answers what came of it: ETIME, or EINVAL of a
+/// Linux that does not know the flag.
+int try_absolute_timer(io_uring& ring) {
     __kernel_timespec past{0, 1};
     io_uring_getevents_arg argument{};
     argument.ts = reinterpret_cast<std::uintptr_t>(&past);
-    const int result =
-        io_uring_enter2(static_cast<unsigned>(ring.ring_fd), 0, 1,
-                        IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | IORING_ENTER_ABS_TIMER,
-                        reinterpret_cast<sigset_t*>(&argument), sizeof argument);
-    return result == -ETIME;
+    return -io_uring_enter2(static_cast<unsigned>(ring.ring_fd), 0, 1,
+                            IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG | IORING_ENTER_ABS_TIMER,
+                            reinterpret_cast<sigset_t*>(&argument), sizeof argument);
+}
+
+/// What the ring that was granted can do; refuses one that cannot be used.
+UringFeatures probe_ring(io_uring& ring, Mode mode, bool task_run_flag) {
+    constexpr unsigned needed =
+        IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_EXT_ARG;
+    int error = (ring.features & needed) == needed ? error_of_operations(ring) : ENOSYS;
+    const int timer = error ? error : try_absolute_timer(ring);
+    if (timer == EPERM || timer == EACCES || timer == ENOSYS)
+        error = timer;
+    if (error) {
+        io_uring_queue_exit(&ring);
+        refuse(error);
+    }
+    io_uring_ring_dontfork(&ring);
+    UringFeatures features{.mode = mode, .task_run_flag = task_run_flag};
+    features.registered_ring = io_uring_register_ring_fd(&ring) == 1;
+    features.absolute_timer = timer == ETIME;
+    features.no_iowait = (ring.features & IORING_FEAT_NO_IOWAIT) != 0;
+    unsigned workers[2] = {8, 32};                      // for files, for all else
+    io_uring_register_iowq_max_workers(&ring, workers); // a limit, not a need
+    return features;
 }
 
 const char* name_of(Mode mode) {
@@ -132,29 +158,14 @@ UringFeatures make_ring(io_uring& ring, const UringOptions& options) {
                 break;
             std::this_thread::sleep_for(std::chrono::milliseconds(5));
         }
-        if (error != -EINVAL) // a flag that the kernel does not know
-        {
-            if (error < 0)
-                refuse(-error);
-            UringFeatures features{.mode = candidate.mode,
-                                   .task_run_flag =
-                                       (candidate.flags & IORING_SETUP_TASKRUN_FLAG) != 0};
-            constexpr unsigned needed =
-                IORING_FEAT_NODROP | IORING_FEAT_SUBMIT_STABLE | IORING_FEAT_EXT_ARG;
-            if ((ring.features & needed) != needed || !knows_operations(ring)) {
-                io_uring_queue_exit(&ring);
-                refuse(ENOSYS);
-            }
-            io_uring_ring_dontfork(&ring);
-            features.registered_ring = io_uring_register_ring_fd(&ring) == 1;
-            features.absolute_timer = knows_absolute_timer(ring);
-            features.no_iowait = (ring.features & IORING_FEAT_NO_IOWAIT) != 0;
-            unsigned workers[2] = {8, 32};                      // for files, for all else
-            io_uring_register_iowq_max_workers(&ring, workers); // a limit, not a need
-            return features;
-        }
+        if (error == -EINVAL) // a flag that the kernel does not know
+            continue;
+        if (error < 0)
+            refuse(-error, options.mode);
+        const bool task_run_flag = (candidate.flags & IORING_SETUP_TASKRUN_FLAG) != 0;
+        return probe_ring(ring, candidate.mode, task_run_flag);
     }
-    refuse(-error);
+    refuse(-error, options.mode);
 }
 
 std::string describe_ring(const io_uring& ring, const UringFeatures& features) {

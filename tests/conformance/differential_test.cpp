@@ -244,6 +244,61 @@ Coro<void> datagrams(Seed seed, Log& log) {
     co_await sends.join();
 }
 
+/// A datagram with MSG_WAITALL, and bytes that come in parts, some with a descriptor.
+Coro<void> whole_messages(Seed seed, Log& log) {
+    Dice dice{seed};
+    int fds[2];
+    const int types[] = {SOCK_STREAM, SOCK_SEQPACKET, SOCK_DGRAM};
+    const int type = types[dice.below(3)];
+    must(::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds), "socketpair");
+    const Descriptor a{fds[0]};
+    const Descriptor b{fds[1]};
+    const bool room = dice.one_in(2);
+    const int given = STDIN_FILENO;
+    const std::size_t count = 1 + dice.below(4);
+    for (std::size_t i = 0; i < count; ++i) {
+        std::string text = bytes_for(dice.seed(), 1 + dice.below(50));
+        iovec part = piece(text);
+        msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        alignas(cmsghdr) char control[CMSG_SPACE(sizeof(int))]{};
+        if (room && dice.one_in(2)) {
+            message.msg_control = control;
+            message.msg_controllen = sizeof control;
+            *CMSG_FIRSTHDR(&message) = {CMSG_LEN(sizeof(int)), SOL_SOCKET, SCM_RIGHTS};
+            std::ranges::copy(std::as_bytes(std::span(&given, 1)),
+                              reinterpret_cast<std::byte*>(CMSG_DATA(CMSG_FIRSTHDR(&message))));
+        }
+        must(::sendmsg(a.get(), &message, 0), "sendmsg");
+    }
+    for (std::size_t i = 0; i < count; ++i) {
+        std::string buffer(1 + dice.below(100), '\0');
+        iovec part{buffer.data(), buffer.size()};
+        msghdr message{};
+        message.msg_iov = &part;
+        message.msg_iovlen = 1;
+        alignas(cmsghdr) char control[256]{};
+        if (room) {
+            message.msg_control = control;
+            message.msg_controllen = sizeof control;
+        }
+        const auto got =
+            co_await ignore_after(500us, traps::recv_message(b.get(), message, MSG_WAITALL));
+        note(log, "message",
+             !got   ? "late"
+             : *got ? sum_of(std::string_view(buffer).substr(0, **got))
+                    : told(*got));
+        for (cmsghdr* at = CMSG_FIRSTHDR(&message); got && at; at = CMSG_NXTHDR(&message, at)) {
+            note(log, "came with it", std::to_string(at->cmsg_len - CMSG_LEN(0)));
+            for (std::size_t byte = CMSG_LEN(0); byte < at->cmsg_len; byte += sizeof(int))
+                ::close(*reinterpret_cast<int*>(reinterpret_cast<char*>(at) + byte));
+        }
+        if (!got)
+            break; // how far it came is written elsewhere
+    }
+}
+
 // --- files ---------------------------------------------------------------------------------
 
 Coro<void> files(Seed seed, Log& log) {
@@ -309,7 +364,7 @@ Coro<void> files(Seed seed, Log& log) {
 Coro<void> errors(Seed seed, Log& log) {
     Dice dice{seed};
     std::string buffer(100, 'x');
-    switch (dice.below(8)) {
+    switch (dice.below(10)) {
     case 0:
         note(log, "recv of none", told(co_await traps::recv(-1, bytes_of(buffer))));
         note(log, "close of none", told(co_await traps::close(1 << 29)));
@@ -360,6 +415,25 @@ Coro<void> errors(Seed seed, Log& log) {
         must(::write(ends.b.get(), "x", 1), "write");
         co_await waits.join();
         log += first;
+        break;
+    }
+    case 8: { // nobody is accepted here
+        const Descriptor socket{
+            must(::socket(AF_INET, (dice.one_in(2) ? SOCK_STREAM : SOCK_DGRAM) | SOCK_CLOEXEC, 0),
+                 "socket")};
+        const Ends pipe = pipe_ends();
+        note(log, "accept", told(co_await traps::accept(socket.get())));
+        note(log, "accept from a pipe", told(co_await traps::accept(pipe.a.get())));
+        break;
+    }
+    case 9: { // what polls see
+        Ends ends = dice.one_in(2) ? socket_pair() : tcp_pair();
+        if (dice.one_in(2))
+            must(::shutdown(ends.b.get(), SHUT_WR), "shutdown");
+        else
+            ends.b = Descriptor{};
+        note(log, "readable", told(co_await traps::read_wait(ends.a.get())));
+        note(log, "writable", told(co_await traps::write_wait(ends.a.get())));
         break;
     }
     case 6: { // closed under somebody's feet
@@ -570,9 +644,11 @@ struct Kind {
 };
 
 constexpr Kind kinds[] = {
-    {"stream", &stream}, {"datagrams", &datagrams},   {"files", &files},
-    {"errors", &errors}, {"interrupts", &interrupts}, {"timers", &timers},
-    {"queues", &queues}, {"threads", &threads},       {"clients", &clients},
+    {"stream", &stream},   {"datagrams", &datagrams},
+    {"files", &files},     {"whole messages", &whole_messages},
+    {"errors", &errors},   {"interrupts", &interrupts},
+    {"timers", &timers},   {"queues", &queues},
+    {"threads", &threads}, {"clients", &clients},
 };
 
 Coro<Log> program(Seed seed) {

@@ -100,6 +100,66 @@ TEST_CASE("P13: a receiver that waits for a buffer goes on as soon as one comes 
     });
 }
 
+TEST_CASE("P13: who asks not to wait is answered EAGAIN, also when all buffers are lent") {
+    each_io_run([]() -> Coro<void> {
+        const Ends ends = socket_pair();
+        const auto before = co_await traps::receive(ends.a.get(), MSG_DONTWAIT);
+        CHECK(before.error() == std::errc::resource_unavailable_try_again);
+        const std::vector<BufferLease> taken = co_await take_all(ends);
+        const Ends other = socket_pair();
+        const auto nothing = co_await traps::receive(other.a.get(), MSG_DONTWAIT);
+        CHECK(nothing.error() == std::errc::resource_unavailable_try_again);
+        write_all(other.b.get(), std::string_view("x"));
+        const auto some = co_await ignore_after(5s, traps::receive(other.a.get(), MSG_DONTWAIT));
+        REQUIRE(some.has_value());
+        // Where buffers are not shared there is one.
+        if (!*some)
+            CHECK(some->error() == std::errc::resource_unavailable_try_again);
+    });
+}
+
+TEST_CASE("P13: the end of a stream is told while all buffers are lent") {
+    each_io_run([]() -> Coro<void> {
+        const Ends ends = socket_pair();
+        const std::vector<BufferLease> taken = co_await take_all(ends);
+        for (const bool waits : {false, true}) {
+            Ends other = waits ? tcp_pair() : socket_pair();
+            const Task<std::string> receiver = co_await spawn(receive_slowly(other.a.get(), 0));
+            if (waits)
+                co_await let_others_run(10);
+            other.b = Descriptor{};
+            CHECK((co_await timeout_after(5s, receiver.join())).empty());
+        }
+    });
+}
+
+TEST_CASE("P13: a buffer that comes back goes to who has something to receive") {
+    each_io_run([]() -> Coro<void> {
+        const Ends ends = socket_pair();
+        std::vector<BufferLease> taken = co_await take_all(ends);
+        std::vector<Ends> silent;
+        std::vector<Task<std::string>> waiting;
+        for (int n = 0; n < 10; ++n) {
+            silent.push_back(socket_pair());
+            waiting.push_back(co_await spawn(receive_slowly(silent.back().a.get(), 0)));
+        }
+        co_await let_others_run(10);
+        Ends other = socket_pair();
+        write_all(other.b.get(), std::string_view("hello"));
+        other.b = Descriptor{};
+        const Task<std::string> receiver = co_await spawn(receive_slowly(other.a.get(), 0));
+        co_await let_others_run(10);
+        if (!taken.empty())
+            taken.pop_back();
+        const std::string got = co_await timeout_after(5s, receiver.join());
+        CHECK(got == "hello");
+        for (Ends& each : silent)
+            each.b = Descriptor{};
+        for (const Task<std::string>& task : waiting)
+            CHECK((co_await task.join()).empty());
+    });
+}
+
 TEST_CASE("P13: a receiver that waits for a buffer can be cancelled, and closed") {
     each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();

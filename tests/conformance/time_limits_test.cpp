@@ -210,6 +210,31 @@ TEST_CASE("P10: a deadline in the past has run out at once") {
     });
 }
 
+TEST_CASE("P10: limits before the clock began run out at once, nested or not") {
+    each_run([]() -> Coro<void> {
+        std::string steps;
+        const auto limited = [&](TimePoint outer, auto inner) -> Coro<void> {
+            const auto done = co_await ignore_at(outer, inner);
+            steps += done ? "done " : "late ";
+        };
+        const auto sleeps = [] { return ignore_after(1s, sleep(1h)); };
+        const auto sleeps_at = [] { return ignore_at(TimePoint{-5ns}, sleep(1h)); };
+        for (const TimePoint outer : {TimePoint{-1ns}, TimePoint::min(), TimePoint{-5ns}}) {
+            co_await limited(outer, sleeps);
+            co_await limited(outer, sleeps_at);
+        }
+        const auto after =
+            co_await ignore_after(Duration::min(), [&] { return ignore_after(-2h, sleeps()); });
+        steps += after ? "done" : "late";
+        CHECK(steps == "late late late late late late late");
+        // What stood before is in force again.
+        const auto in_time = co_await ignore_at(TimePoint{-1ns}, let_others_run());
+        const auto slept = co_await ignore_after(1h, sleep(1us));
+        CHECK_FALSE(in_time);
+        CHECK(slept.has_value());
+    });
+}
+
 TEST_CASE("P10: a past outer limit reaches the inner scope, whatever that asks for") {
     each_run([]() -> Coro<void> {
         std::string steps;

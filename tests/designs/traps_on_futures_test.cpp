@@ -127,6 +127,10 @@ TEST_CASE("time limits nest on futures, and report as on any kernel") {
         CHECK(seen == "inner outer");
         CHECK_FALSE((co_await ignore_after(0s, sleep(1h))));
         CHECK_FALSE((co_await ignore_after(5s, ignore_after(10s, sleep(1h)))).has_value());
+        // Before the clock began, with another one inside.
+        const auto nested = [] { return ignore_after(5s, sleep(1s)); };
+        CHECK_FALSE((co_await ignore_at(TimePoint{-1ns}, nested)).has_value());
+        CHECK_FALSE((co_await ignore_after(Duration::min(), nested)).has_value());
         co_await sleep(1h); // no limit is left over
     }());
 }

@@ -69,6 +69,57 @@ TEST_CASE("where io_uring is forbidden a server runs on epoll, and one line says
           }) == "");
 }
 
+TEST_CASE("whatever else a sandbox or an old Linux says to a ring, it is epoll") {
+    for (const int error : {EINVAL, EOPNOTSUPP, EBUSY, EACCES}) {
+        CAPTURE(error);
+        CHECK(in_child([&]() -> std::string {
+                  must_forbid(SYS_io_uring_setup, error);
+                  return echoes_on_epoll(error == EINVAL ? "too old for it)" : "");
+              }) == "");
+    }
+    // One who chose how the ring is made is told.
+    CHECK(in_child([]() -> std::string {
+              must_forbid(SYS_io_uring_setup, EINVAL);
+              ::unsetenv("TRAPLINE_ENGINE");
+              try {
+                  const Kernel kernel{{.uring = {.mode = UringOptions::Mode::cooperative}}};
+                  return "got " + kernel.describe();
+              } catch (const std::system_error& refusal) {
+                  const std::string text = refusal.what();
+                  return text.contains("Mode::automatic") ? "" : text;
+              }
+          }) == "");
+}
+
+TEST_CASE("where a ring is granted but cannot be used, it is epoll, and the line says why") {
+    for (const long call : {SYS_io_uring_enter, SYS_io_uring_register}) {
+        for (const int error : {EPERM, EACCES}) {
+            CAPTURE(call);
+            CHECK(in_child([&] {
+                      must_forbid(call, error);
+                      return echoes_on_epoll("seccomp");
+                  }) == "");
+        }
+    }
+    CHECK(in_child([] {
+              must_forbid(SYS_io_uring_enter, ENOSYS);
+              return echoes_on_epoll("no io_uring");
+          }) == "");
+}
+
+TEST_CASE("when there are no descriptors left it is an error, for epoll needs them, too") {
+    CHECK(in_child([]() -> std::string {
+              must_forbid(SYS_io_uring_setup, EMFILE);
+              ::unsetenv("TRAPLINE_ENGINE");
+              try {
+                  const Kernel kernel;
+                  return "got " + kernel.describe();
+              } catch (const std::system_error& error) {
+                  return error.code() == std::errc::too_many_files_open ? "" : error.what();
+              }
+          }) == "");
+}
+
 TEST_CASE("the line goes to stderr where the program has no log") {
     const std::string answer = in_child([]() -> std::string {
         must_forbid(SYS_io_uring_setup, EPERM);

@@ -44,6 +44,15 @@ TEST_CASE("a kernel lives in any world: here hours pass at once, and there is no
     CHECK(kernel.run(body()) == TimePoint{2h});
 }
 
+TEST_CASE("where the clock begins at 0, limits that are past have passed, nested or not") {
+    Kernel kernel{{.make_engine = [] { return std::make_unique<VirtualTime>(); }}};
+    const auto body = []() -> Coro<bool> {
+        const auto in_time = co_await ignore_after(-1s, [] { return ignore_after(5s, sleep(1s)); });
+        co_return in_time.has_value();
+    };
+    CHECK_FALSE(kernel.run(body()));
+}
+
 TEST_CASE("a list of operations is first in, first out") {
     OperationList list;
     Operation a{};

@@ -162,6 +162,35 @@ TEST_CASE("epoll: what waits for a thread is taken back by a cancel, what runs i
         1);
 }
 
+TEST_CASE("epoll: while no thread is free a file is closed all the same, and at once") {
+    const Folder folder;
+    const std::string fifo = folder / "fifo";
+    must(::mkfifo(fifo.c_str(), 0600), "mkfifo");
+    on_epoll(
+        [&]() -> Coro<void> {
+            const Task<int> opening = co_await spawn([&]() -> Coro<int> {
+                const auto fd = co_await traps::open_at(AT_FDCWD, fifo.c_str(), O_RDONLY);
+                co_return fd.value_or(-1);
+            });
+            while (!any_thread_in(SYS_openat))
+                co_await sleep(100us);
+            const int file = must(::open("/proc/self/stat", O_RDONLY | O_CLOEXEC), "open");
+            const Task<> closing = co_await spawn([](int fd) -> Coro<void> {
+                const auto closed = co_await traps::close(fd);
+                CHECK(closed.has_value());
+            }(file));
+            for (int turn = 0; turn < 5; ++turn)
+                co_await yield_now();
+            CHECK(closing.terminated());
+            CHECK(::fcntl(file, F_GETFD) < 0);
+            const Descriptor writer{
+                must(::open(fifo.c_str(), O_WRONLY | O_NONBLOCK | O_CLOEXEC), "open")};
+            const Descriptor reader{co_await opening.join()};
+            CHECK(reader.get() >= 0);
+        },
+        1);
+}
+
 TEST_CASE("epoll: files are read and written at offsets and at their position, to the last byte") {
     const Folder folder;
     const std::string path = folder / "file";

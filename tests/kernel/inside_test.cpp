@@ -309,11 +309,13 @@ TEST_CASE("results and exceptions are kept for the host, and disturb no turn") {
 TEST_CASE("run_once is refused within a running kernel, on another thread and after shutdown") {
     Kernel kernel;
     int refused = 0;
+    std::string text;
     const auto try_it = [&](auto call) {
         try {
             call();
-        } catch (const std::logic_error&) {
+        } catch (const std::logic_error& error) {
             ++refused;
+            text = error.what();
         }
     };
     kernel.run([&]() -> Coro<void> {
@@ -321,6 +323,7 @@ TEST_CASE("run_once is refused within a running kernel, on another thread and af
         co_return;
     });
     CHECK(refused == 1);
+    CHECK(text == "run_once() within a running kernel: await or spawn instead");
     std::thread([&] {
         try_it([&] { kernel.run_once(); });
         try_it([&] { kernel.spawn(answers(1)); });
