@@ -34,13 +34,14 @@ void refuse_nul(const std::string& path) {
 template <class F>
 Coro<int> errno_on_thread(F function) {
     ThreadCompletion outcome;
+    outcome.changes_files = true;
     co_await disable_cancellation(
         run_in_thread([&] { outcome.complete(function()); }).changing_files());
     if (!outcome.completed())
         co_return 0; // a policy answered for it
     const std::expected<std::int64_t, std::error_code> answer =
         co_await traps::AwaitThread{&outcome};
-    co_return static_cast<int>(answer.value());
+    co_return answer ? static_cast<int>(*answer) : answer.error().value();
 }
 
 /// Opened by O_NONBLOCK, so that a FIFO without a peer does not keep us; a regular file has no use

@@ -130,6 +130,26 @@ TEST_CASE("allow_only: what is not its own it cannot close, and it stays open an
     });
 }
 
+TEST_CASE("allow_only: who may open files may replace and cut them, and nobody else") {
+    const LeakGuard guard;
+    const std::string path =
+        std::filesystem::temp_directory_path() / ("fenced_in." + std::to_string(::getpid()));
+    run([&]() -> Coro<void> {
+        co_await with_policy(allow_only({.files = true}), [&]() -> Coro<void> {
+            co_await write_file(path, "first");
+            co_await write_file(path, "second");
+            File file = co_await File::open(path, O_RDWR);
+            co_await file.truncate(3);
+            co_await file.close();
+        });
+        CHECK((co_await read_file(path, 64)) == "sec");
+        co_await with_policy(allow_only({}), [&]() -> Coro<void> {
+            (void)co_await failure_of(write_file(path, "third"), EPERM);
+        });
+    });
+    std::filesystem::remove(path);
+}
+
 TEST_CASE("allow_only: descriptors come by messages, and only its own go") {
     const LeakGuard guard;
     run([]() -> Coro<void> {
