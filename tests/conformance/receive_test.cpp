@@ -3,6 +3,7 @@
 #include "conformance.hpp"
 
 #include <algorithm>
+#include <array>
 #include <random>
 
 using namespace trapline;
@@ -84,6 +85,27 @@ TEST_CASE("P13: who waits for something to receive holds no buffer") {
         for (Task<std::string>& task : waiting)
             CHECK((co_await task.join()).empty());
     });
+}
+
+TEST_CASE("P13: as many buffers are lent at the same time as there are") {
+    static constexpr unsigned count = 256;
+    for (const char* engine : {"uring", "epoll"}) {
+        KernelOptions options{.engine = engine};
+        options.uring.receive_buffers = options.epoll.receive_buffers = count;
+        run(
+            []() -> Coro<void> {
+                const Ends ends = socket_pair();
+                for (int again = 0; again < 2; ++again) {
+                    const std::vector<BufferLease> taken = co_await take_all(ends);
+                    CHECK(taken.size() == count);
+                    const auto rest = co_await traps::receive(ends.a.get(), MSG_DONTWAIT);
+                    CHECK_FALSE(rest.has_value());
+                    std::array<std::byte, 1> last;
+                    CHECK((co_await traps::recv(ends.a.get(), last)) == 1);
+                }
+            },
+            options);
+    }
 }
 
 TEST_CASE("P13: a receiver that waits for a buffer goes on as soon as one comes back") {
