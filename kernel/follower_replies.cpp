@@ -44,18 +44,7 @@ private:
 
 /// What an interrupt can end, or find as it comes.
 bool can_be_interrupted(const Trap& trap) noexcept {
-    switch (trap.index()) {
-    case trap_index<traps::Yield>:
-    case trap_index<traps::Sleep>:
-    case trap_index<traps::SleepUntil>:
-    case trap_index<traps::Join>:
-    case trap_index<traps::Park>:
-    case trap_index<traps::AwaitThread>:
-    case trap_index<traps::ReadWait>:
-    case trap_index<traps::WriteWait>: return true;
-    case trap_index<traps::Io>: return traps::interruptible(std::get_if<traps::Io>(&trap)->request);
-    default: return false;
-    }
+    return detail::can_be_delayed(trap) || std::holds_alternative<traps::Park>(trap);
 }
 
 /// Those whose awaiters rely on it.

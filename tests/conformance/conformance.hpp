@@ -2,10 +2,12 @@
 #pragma once
 
 #include <cstddef>
+#include <expected>
 #include <functional>
 #include <span>
 #include <string>
 #include <string_view>
+#include <system_error>
 #include <utility>
 #include <vector>
 
@@ -152,5 +154,11 @@ inline std::span<std::byte> bytes_of(std::string& text) {
 }
 
 inline int error_of(const std::error_code& code) noexcept { return code.value(); }
+
+/// The error that `answer` holds, 0 if it is a result.
+template <class T>
+int failure_of(const std::expected<T, std::error_code>& answer) {
+    return answer ? 0 : answer.error().value();
+}
 
 } // namespace trapline::test

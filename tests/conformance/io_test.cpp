@@ -22,12 +22,6 @@ using namespace trapline::test;
 
 namespace {
 
-/// The error that `answer` holds, 0 if it is a result.
-template <class T>
-int failure_of(const std::expected<T, std::error_code>& answer) {
-    return answer ? 0 : answer.error().value();
-}
-
 Coro<void> receive_into(int fd, std::string& buffer, int& error) {
     const auto got = co_await traps::recv(fd, bytes_of(buffer));
     error = failure_of(got);

@@ -17,11 +17,6 @@ using namespace trapline::test;
 
 namespace {
 
-template <class T>
-int failure_of(const std::expected<T, std::error_code>& answer) {
-    return answer ? 0 : answer.error().value();
-}
-
 Ends pair_of(int type) {
     int fds[2];
     must(::socketpair(AF_UNIX, type | SOCK_CLOEXEC, 0, fds), "socketpair");

@@ -8,7 +8,7 @@
 
 #include <trapline/kernel/engines/uring.hpp>
 
-#include "../kernel/manual_engine.hpp"
+#include "world.hpp"
 
 // What Python's documentation of asyncio says of its loop and its futures.
 
@@ -16,8 +16,6 @@ using namespace future_design;
 using namespace std::chrono_literals;
 
 namespace {
-
-std::unique_ptr<Engine> virtual_time() { return std::make_unique<trapline::ManualEngine>(); }
 
 /// What the loop's exception handler is told.
 class Told {

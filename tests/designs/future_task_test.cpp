@@ -6,8 +6,8 @@
 
 #include <doctest/doctest.h>
 
-#include "../kernel/manual_engine.hpp"
 #include "../support/leaks.hpp"
+#include "world.hpp"
 
 // What Python's documentation of asyncio says of its tasks, and what its tests show.
 
@@ -17,20 +17,6 @@ using trapline::test::Counted;
 using trapline::test::LeakGuard;
 
 namespace {
-
-std::unique_ptr<Engine> virtual_time() { return std::make_unique<trapline::ManualEngine>(); }
-
-/// A loop, and what its exception handler is told.
-struct World {
-    World() {
-        loop.set_exception_handler([this](const ExceptionContext& context) {
-            told.push_back(context.message +
-                           (context.exception ? ": " + describe(context.exception) : ""));
-        });
-    }
-    std::vector<std::string> told;
-    Loop loop{virtual_time()};
-};
 
 Coroutine<int> twice(Future<int> number) { co_return 2 * co_await number; }
 

@@ -7,8 +7,8 @@
 #include <doctest/doctest.h>
 #include <future/gather.hpp>
 
-#include "../kernel/manual_engine.hpp"
 #include "../support/leaks.hpp"
+#include "world.hpp"
 
 // What Python's documentation of asyncio says of gather, wait and wait_for.
 
@@ -18,23 +18,6 @@ using trapline::test::Counted;
 using trapline::test::LeakGuard;
 
 namespace {
-
-std::unique_ptr<Engine> virtual_time() { return std::make_unique<trapline::ManualEngine>(); }
-
-/// A loop, and what its exception handler is told.
-struct World {
-    World() {
-        loop.set_exception_handler([this](const ExceptionContext& context) {
-            told.push_back(context.message +
-                           (context.exception ? ": " + describe(context.exception) : ""));
-        });
-    }
-    Duration passed() { return loop.time() - start; }
-
-    std::vector<std::string> told;
-    Loop loop{virtual_time()};
-    const TimePoint start = loop.time();
-};
 
 Coroutine<int> after(Duration time, int n) {
     co_await sleep(time);

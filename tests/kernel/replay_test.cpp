@@ -11,6 +11,7 @@
 #include <functional>
 #include <future>
 #include <random>
+#include <semaphore>
 #include <span>
 #include <stdexcept>
 #include <string>
@@ -723,17 +724,22 @@ TEST_CASE("a thread that a policy has answered for does not begin, one that it l
 TEST_CASE("a thread that waits for what tasks write does not keep a replay for ever") {
     const LeakGuard guard;
     const RecordingFile file;
-    const auto program = []() -> Coro<void> {
+    Descriptor reader; // the thread's, which outlives the task
+    std::binary_semaphore ended{0};
+    const auto program = [&]() -> Coro<void> {
         Pipe pipe = co_await Pipe::open();
+        reader = Descriptor{::dup(pipe.reader.fd())};
         const auto writes = [](Pipe& to) -> Coro<void> { co_await to.writer.send_all("x"); };
         const Task<> task = co_await spawn(writes, std::ref(pipe));
-        co_await run_in_thread([fd = pipe.reader.fd()] {
+        co_await run_in_thread([&] {
             char byte = 0;
-            return ::read(fd, &byte, 1);
+            (void)!::read(reader.get(), &byte, 1);
+            ended.release();
         });
         co_await task.join();
     };
     run(program(), {.record = file.path});
+    ended.acquire();
     std::string lines;
     const std::string text = thrown_by([&] {
         run(program(), {.replay = file.path, .shutdown_patience = 1ms, .log = [&](auto line) {
@@ -743,6 +749,7 @@ TEST_CASE("a thread that waits for what tasks write does not keep a replay for e
     CHECK(text.contains(" waits for a thread that does not end"));
     CHECK(lines.contains("replay: still waits for the thread that task 1 'main' at "));
     CHECK(lines.contains("replay: it differs at trap "));
+    ended.acquire(); // nobody can write any more
 }
 
 TEST_CASE("a server with idle limits cuts off the same clients") {
