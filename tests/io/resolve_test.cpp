@@ -2,6 +2,7 @@
 
 #include <algorithm>
 #include <functional>
+#include <latch>
 #include <memory>
 #include <random>
 #include <stdexcept>
@@ -17,6 +18,7 @@
 #include <trapline/kernel/kernel.hpp>
 #include <trapline/traps/cancel.hpp>
 #include <trapline/traps/group.hpp>
+#include <trapline/traps/thread_pool.hpp>
 
 #include "../support/dns.hpp"
 #include "../support/engines.hpp"
@@ -290,6 +292,16 @@ TEST_CASE("errors have a category, with texts and conditions of their own") {
     CHECK(resolve_category().message(99) == "error 99");
 }
 
+/// Returns when all threads of run_in_thread have come together here: none does anything else.
+static Coro<void> all_threads_free() {
+    std::latch together{static_cast<std::ptrdiff_t>(run_in_thread_max)};
+    co_await task_group([&](TaskGroup& group) -> Coro<void> {
+        for (std::size_t n = 0; n < run_in_thread_max; ++n)
+            co_await group.spawn(
+                [&] { return run_in_thread([&] { together.arrive_and_wait(); }); });
+    });
+}
+
 TEST_CASE("a look-up of localhost that is cancelled leaves nothing behind") {
     check([]() -> Coro<void> {
         Task<Complaint> task =
@@ -297,6 +309,7 @@ TEST_CASE("a look-up of localhost that is cancelled leaves nothing behind") {
         co_await yield_now();
         co_await task.cancel();
         CHECK(task.terminated());
+        co_await all_threads_free(); // one may read the list of services still
     });
 }
 
