@@ -37,6 +37,7 @@ using test::number;
 using test::RecordingFile;
 using test::signed_number;
 using test::thrown_by;
+using test::with_child;
 using test::with_events;
 
 namespace {
@@ -47,13 +48,8 @@ Coro<void> work() {
     co_await yield_now();
 }
 
-Coro<void> works_with_children() {
-    Task<> child = co_await spawn(work(), {.name = "child"});
-    co_await child.join();
-}
-
 std::string replayed(const RecordingFile& file) {
-    return thrown_by([&] { run(works_with_children(), {.replay = file.path}); });
+    return thrown_by([&] { run(with_child(work), {.replay = file.path}); });
 }
 
 std::string event(recording::Event kind, std::uint64_t task) {
@@ -108,7 +104,7 @@ TEST_CASE("a missing, an empty and a foreign file are told apart") {
 TEST_CASE("another version, another program and damage are told") {
     const LeakGuard guard;
     const RecordingFile file;
-    run(works_with_children(), {.record = file.path});
+    run(with_child(work), {.record = file.path});
     const std::string whole = file.bytes();
     const auto with = [&](std::size_t at, char byte) {
         std::string bytes = whole;
@@ -145,7 +141,7 @@ TEST_CASE("another version, another program and damage are told") {
 TEST_CASE("a recording that is cut anywhere is followed up to its last whole block") {
     const LeakGuard guard;
     const RecordingFile file;
-    run(works_with_children(), {.record = file.path});
+    run(with_child(work), {.record = file.path});
     const std::string whole = file.bytes();
     REQUIRE(replayed(file) == "nothing");
     for (std::size_t size = 64; size < whole.size(); ++size) {

@@ -18,6 +18,7 @@
 #include <trapline/kernel/kernel.hpp>
 #include <trapline/kernel/options.hpp>
 #include <trapline/kernel/recording.hpp>
+#include <trapline/traps/calls.hpp>
 
 #include "../support/sockets.hpp"
 
@@ -99,6 +100,12 @@ inline std::string number(std::uint64_t value) {
 inline std::string signed_number(std::int64_t value) {
     return number((static_cast<std::uint64_t>(value) << 1) ^
                   static_cast<std::uint64_t>(value >> 63));
+}
+
+/// A program whose child does `work`.
+inline Coro<void> with_child(Coro<void> (*work)()) {
+    const Task<> child = co_await spawn(work(), {.name = "child"});
+    co_await child.join();
 }
 
 /// The text of what `f` throws.

@@ -44,6 +44,7 @@ using test::Logs;
 using test::record_and_replay;
 using test::RecordingFile;
 using test::thrown_by;
+using test::with_child;
 
 namespace {
 
@@ -60,13 +61,8 @@ Coro<void> work() {
         co_await yield_now();
 }
 
-Coro<void> works_with_children() {
-    Task<> child = co_await spawn(work(), {.name = "child"});
-    co_await child.join();
-}
-
 std::string replayed(const RecordingFile& file) {
-    return thrown_by([&] { run(works_with_children(), {.replay = file.path}); });
+    return thrown_by([&] { run(with_child(work), {.replay = file.path}); });
 }
 
 void check_same(const Logs& logs) {
@@ -675,7 +671,7 @@ TEST_CASE("what a policy refuses is neither begun nor closed") {
         const Descriptor own{::open("/dev/null", O_RDONLY | O_CLOEXEC)};
         Kernel kernel{std::move(options)};
         kernel.run(with_policy(std::make_shared<Refuse>(), policed(own.get())));
-        kernel.run(works_with_children()); // its main was spawned by nobody
+        kernel.run(with_child(work)); // its main was spawned by nobody
         CHECK(::fcntl(own.get(), F_GETFD) >= 0);
     };
     const RecordingFile file;
@@ -840,7 +836,7 @@ TEST_CASE("several runs of one kernel, and its shutdown, are followed") {
 
 TEST_CASE("a recording is replayed where io_uring is refused") {
     const RecordingFile file;
-    run(works_with_children(), {.record = file.path});
+    run(with_child(work), {.record = file.path});
     const std::string outcome = in_child([&]() -> std::string {
         if (!test::forbid(SYS_io_uring_setup, EPERM))
             return "no filter";
@@ -856,7 +852,7 @@ TEST_CASE("a recording is replayed where io_uring is refused") {
 TEST_CASE("what differs is told with its trap, task and lines") {
     const LeakGuard guard;
     const RecordingFile file;
-    run(works_with_children(), {.record = file.path});
+    run(with_child(work), {.record = file.path});
     changed = true;
     const std::string text = replayed(file);
     changed = false;
@@ -1004,12 +1000,12 @@ TEST_CASE("a task that waits for a thread, or does not, differs by who was faste
 
 TEST_CASE("under a debugger a replay says where it stops, and goes on") {
     const RecordingFile file;
-    run(works_with_children(), {.record = file.path});
+    run(with_child(work), {.record = file.path});
     const pid_t child = ::fork();
     if (child == 0) {
         ::ptrace(PTRACE_TRACEME, 0, nullptr, nullptr);
         std::string line;
-        run(works_with_children(),
+        run(with_child(work),
             {.replay = file.path, .replay_until = 2, .log = [&](auto said) { line = said; }});
         ::_exit(line.starts_with("the replay stops before trap 2: task 1 'main' would go on") ? 7
                                                                                               : 1);
@@ -1027,16 +1023,16 @@ TEST_CASE("under a debugger a replay says where it stops, and goes on") {
 TEST_CASE("a replay stops before a trap, and says who would go on") {
     const LeakGuard guard;
     const RecordingFile file;
-    run(works_with_children(), {.record = file.path});
+    run(with_child(work), {.record = file.path});
     const std::string text =
-        thrown_by([&] { run(works_with_children(), {.replay = file.path, .replay_until = 4}); });
+        thrown_by([&] { run(with_child(work), {.replay = file.path, .replay_until = 4}); });
     CAPTURE(text);
     CHECK(text.starts_with("the replay stops before trap 4: task 2 'child' would go on from "));
     CHECK(text.contains("task 1 'main' waits in Join of task 2 'child' at "));
     std::string line;
     CHECK(
         thrown_by([&] {
-            run(works_with_children(),
+            run(with_child(work),
                 {.replay = file.path, .replay_until = 100, .log = [&](auto said) { line = said; }});
         }) == "nothing");
     CHECK(line == "the replay was to stop before trap 100, and there were 4");

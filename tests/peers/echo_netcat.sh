@@ -7,20 +7,9 @@ case $(nc -h 2>&1 || true) in
 *) echo "there is no nc of OpenBSD's kind here (Debian: netcat-openbsd)"; exit 77 ;;
 esac
 
-work=$(mktemp -d)
-server=
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
+. "$(dirname "$0")/peers.sh"
 
-fail() {
-    echo "FAILED: $*" >&2
-    exit 1
-}
-
-mkfifo "$work/out"
-"$echo_program" 127.0.0.1:0 >"$work/out" &
-server=$!
-exec 3<"$work/out"
-read -r line <&3 # the server says where it listens as soon as it does
+start_server "$echo_program" 127.0.0.1:0
 port=$(echo "$line" | sed -n 's/.*127\.0\.0\.1:\([0-9]*\).*/\1/p')
 [ -n "$port" ] || fail "no port in '$line'"
 

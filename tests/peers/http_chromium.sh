@@ -8,9 +8,7 @@ for name in chromium chromium-browser google-chrome; do
 done
 [ -n "$browser" ] || { echo "there is no chromium here"; exit 77; }
 
-work=$(mktemp -d)
-server=
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
+. "$(dirname "$0")/peers.sh"
 
 # The page counts what was loaded: ten scripts, ten styles, ten images of 1, 4, 9, ... pixels.
 mkdir -p "$work/www/assets" "$work/profile"
@@ -42,11 +40,7 @@ onload = () => {
 END
 } >"$work/www/index.html"
 
-mkfifo "$work/out"
-"$http_program" 127.0.0.1:0 "$work/www" >"$work/out" &
-server=$!
-exec 3<"$work/out"
-read -r line <&3
+start_server "$http_program" 127.0.0.1:0 "$work/www"
 url=${line%%/, *}
 
 timeout 60 "$browser" --headless --no-sandbox --disable-gpu --disable-quic --no-first-run \

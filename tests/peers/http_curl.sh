@@ -9,26 +9,14 @@ case $(nc -h 2>&1 || true) in
 esac
 export no_proxy='*'
 
-work=$(mktemp -d)
-server=
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
-
-fail() {
-    echo "FAILED: $*" >&2
-    exit 1
-}
+. "$(dirname "$0")/peers.sh"
 
 # equal WANTED GOT WHAT
 equal() { [ "$1" = "$2" ] || fail "$3: '$2' instead of '$1'"; }
 
 # start ARGUMENT...: sets $server and $url, to which the program's arguments are added.
 start() {
-    rm -f "$work/out"
-    mkfifo "$work/out"
-    "$http_program" 127.0.0.1:0 "$@" >"$work/out" &
-    server=$!
-    exec 3<"$work/out"
-    read -r line <&3 # the server says where it listens as soon as it does
+    start_server "$http_program" 127.0.0.1:0 "$@"
     url=${line%%/, *}
     port=${url##*:}
     case $port in *[!0-9]* | '') fail "no port in '$line'" ;; esac

@@ -5,16 +5,10 @@ set -eu
 http_program=$1
 command -v wrk >/dev/null || { echo "there is no wrk here"; exit 77; }
 
-work=$(mktemp -d)
-server=
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
-mkfifo "$work/out"
+. "$(dirname "$0")/peers.sh"
 mkdir "$work/www"
 head -c 100000 /dev/urandom >"$work/www/file.bin"
-"$http_program" 127.0.0.1:0 "$work/www" >"$work/out" &
-server=$!
-exec 3<"$work/out"
-read -r line <&3
+start_server "$http_program" 127.0.0.1:0 "$work/www"
 url=${line%%/, *}
 
 for path in hello/wrk file.bin; do

@@ -2,14 +2,7 @@
 # A server example that cannot listen, or is told nonsense, says so and fails. Argument: its path.
 set -eu
 program=$1
-work=$(mktemp -d)
-server=
-trap '[ -z "$server" ] || kill "$server" 2>/dev/null || true; rm -rf "$work"' EXIT
-
-fail() {
-    echo "FAILED: $*" >&2
-    exit 1
-}
+. "$(dirname "$0")/peers.sh"
 
 # Answers what it says at ADDRESS, where it has to fail, and by itself.
 refused() {
@@ -20,11 +13,7 @@ refused() {
     grep -q "$2" "$work/said" || fail "no '$2' at $1: $(cat "$work/said")"
 }
 
-mkfifo "$work/out"
-"$program" 127.0.0.1:0 >"$work/out" &
-server=$!
-exec 3<"$work/out"
-read -r line <&3
+start_server "$program" 127.0.0.1:0
 port=$(echo "$line" | sed -n 's/.*127\.0\.0\.1:\([0-9]*\).*/\1/p')
 [ -n "$port" ] || fail "no port in '$line'"
 

@@ -9,14 +9,7 @@ if ! command -v socat >/dev/null; then
     exit 77
 fi
 
-work=$(mktemp -d)
-started=
-trap 'for pid in $started; do kill "$pid" 2>/dev/null || true; done; rm -rf "$work"' EXIT
-
-fail() {
-    echo "FAILED: $*" >&2
-    exit 1
-}
+. "$(dirname "$0")/peers.sh"
 
 # start NAME PROGRAM ARGUMENT...: answers the first line, in which it says where it listens, in
 # $line, and its process in $pid.
@@ -26,7 +19,7 @@ start() {
     mkfifo "$work/$name.out"
     "$@" >"$work/$name.out" 2>"$work/$name.log" &
     pid=$!
-    started="$started $pid"
+    other="$other $pid"
     exec 3<"$work/$name.out"
     read -r line <&3 || fail "$name did not start: $(cat "$work/$name.log")"
     # The rest is read to a file, so that what is printed never blocks.
@@ -86,7 +79,7 @@ same "TCP4:127.0.0.1:$proxy_port"
 # of a request: each direction ends by itself.
 socat -d -d UNIX-LISTEN:"$work/behind",fork SYSTEM:'wc -c' 2>"$work/behind.log" &
 behind_pid=$!
-started="$started $behind_pid"
+other="$other $behind_pid"
 listens "$behind_pid" "$work/behind.log"
 start local_proxy "$proxy_program" "unix:$work/proxy" "unix:$work/behind"
 local_proxy_pid=$pid
@@ -96,7 +89,7 @@ count=$(socat -t 10 STDIO UNIX-CONNECT:"$work/proxy" <"$work/sent" | tr -d ' ')
 # One socat at each end of a chain: TCP, our proxy, a Unix-domain socket, socat, our echo.
 socat -d -d UNIX-LISTEN:"$work/relay",fork "TCP4:127.0.0.1:$echo_port" 2>"$work/relay.log" &
 relay_pid=$!
-started="$started $relay_pid"
+other="$other $relay_pid"
 listens "$relay_pid" "$work/relay.log"
 start chain "$proxy_program" 127.0.0.1:0 "unix:$work/relay"
 chain_pid=$pid
@@ -117,4 +110,4 @@ for pid in $echo_pid $local_pid $proxy_pid $local_proxy_pid $chain_pid; do
     [ "$status" = 0 ] || fail "exit code $status after SIGINT"
 done
 kill "$relay_pid"
-started=
+other=

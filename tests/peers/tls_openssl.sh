@@ -5,14 +5,7 @@ echo_program=$1
 ask_program=$2
 command -v openssl >/dev/null || { echo "there is no openssl here"; exit 77; }
 
-work=$(mktemp -d)
-server= other=
-trap 'for pid in $server $other; do kill "$pid" 2>/dev/null || true; done; rm -rf "$work"' EXIT
-
-fail() {
-    echo "FAILED: $*" >&2
-    exit 1
-}
+. "$(dirname "$0")/peers.sh"
 
 # certificate NAME SUBJECT EXTENSION [SIGNER]
 certificate() {
@@ -29,13 +22,8 @@ certificate server example.org subjectAltName=DNS:example.org ca
 certificate client ada subjectAltName=DNS:ada ca
 
 start() {
-    rm -f "$work/out"
-    mkfifo "$work/out"
-    "$echo_program" 127.0.0.1:0 --cert "$work/server.pem" --key "$work/server.key" "$@" \
-        >"$work/out" 2>"$work/errors" &
-    server=$!
-    exec 3<"$work/out"
-    read -r line <&3 # the server says where it listens as soon as it does
+    start_server "$echo_program" 127.0.0.1:0 --cert "$work/server.pem" \
+        --key "$work/server.key" "$@" 2>"$work/errors"
     port=$(echo "$line" | sed -n 's/.*127\.0\.0\.1:\([0-9]*\).*/\1/p')
     [ -n "$port" ] || fail "no port in '$line'"
 }
