@@ -251,8 +251,9 @@ private:
         }
     }
 
-    /// Null: it cannot be cut.
-    static std::size_t* size_of(IoRequest& request) noexcept {
+    /// Null: it cannot be cut. For requests that are constant, too.
+    template <class Request>
+    static auto size_of(Request& request) noexcept -> decltype(&std::get_if<Recv>(&request)->size) {
         if (auto* recv = std::get_if<Recv>(&request))
             return &recv->size;
         if (auto* send = std::get_if<Send>(&request))
@@ -268,8 +269,7 @@ private:
 
     /// What the kernel was asked for in the end.
     static std::uint64_t size_carried_out(const Asking& asking) noexcept {
-        auto request = std::get_if<Io>(&asking.task.frame.trap)->request;
-        return *size_of(request);
+        return *size_of(std::get_if<Io>(&asking.task.frame.trap)->request);
     }
 
     static bool is_whole(const IoRequest& request) noexcept {

@@ -17,8 +17,8 @@
 // set last sees a trap first and its reply last. io/policies.hpp has some that are ready to use.
 //
 // This is a fence against bugs, not a sandbox: code of the process can make system calls of its
-// own. Kernel asks policies; whoever drives a Routine by hand sees its traps himself and asks
-// nobody. Where nobody has set a policy it costs one predictable branch a trap.
+// own. It is the kernel who asks policies; whoever drives a Routine by hand sees its traps himself
+// and asks nobody. Where nobody has set a policy it costs one predictable branch a trap.
 #pragma once
 
 #include <cstdint>
