@@ -22,6 +22,7 @@
 
 #include "../program.hpp"
 #include "io.hpp"
+#include "linked_timeout.hpp"
 #include "scheduler.hpp"
 #include "scopes.hpp"
 #include "sync.hpp"
@@ -375,11 +376,20 @@ void http(Run& run) {
 }
 
 constexpr designs::Program all[] = {
-    {"switch", switch_tasks}, {"spawn_join", spawn_join}, {"gather", gather_children},
-    {"timers", timers},       {"limit", limit},           {"cancel", cancel},
-    {"lock", lock},           {"queue", queue},           {"nop", nop_operations},
-    {"pipe", pipe},           {"waiting", waiting},       {"echo", echo},
+    {"switch", switch_tasks},
+    {"spawn_join", spawn_join},
+    {"gather", gather_children},
+    {"timers", timers},
+    {"limit", limit},
+    {"cancel", cancel},
+    {"lock", lock},
+    {"queue", queue},
+    {"nop", nop_operations},
+    {"pipe", pipe},
+    {"waiting", waiting},
+    {"echo", echo},
     {"http", http},
+    {"limit_linked", limit_linked},
 };
 
 } // namespace
