@@ -138,13 +138,10 @@ Coroutine<T> wait_for(Future<T> future, std::optional<Duration> timeout) {
         co_return future.result();
     }
     struct Limit {
-        Limit(Future<T> limited, Loop& loop, Duration time)
-            : over(std::make_shared<bool>(false)),
-              alarm(loop.call_later(time, [limited = std::move(limited), over = over]() mutable {
-                  *over = limited.cancel();
-              })) {}
+        Limit(Future<T>& limited, Loop& loop, Duration time)
+            : alarm(loop.call_later(time, [this, &limited] { over = limited.cancel(); })) {}
         ~Limit() { alarm.cancel(); }
-        std::shared_ptr<bool> over;
+        bool over = false;
         Handle alarm;
     };
     Loop& loop = co_await running_loop();
@@ -154,7 +151,7 @@ Coroutine<T> wait_for(Future<T> future, std::optional<Duration> timeout) {
     try {
         co_return co_await future;
     } catch (const CancelledError&) {
-        if (!*limit.over || self.cancelling() > cancelling)
+        if (!limit.over || self.cancelling() > cancelling)
             throw; // somebody else cancelled the future, or us
     }
     throw TimeoutError{};
