@@ -1,6 +1,6 @@
 // What a loop can call: a callback that somebody asked for (Handle), a task's next step, a callback
-// of a future. Each is a place in a list itself, so that to ask for a call takes one block of memory
-// at most, and for a task's step none.
+// of a future. Each is a place in a list itself, so that to ask for a call takes one block of
+// memory at most, and for a task's step none.
 #pragma once
 
 #include <cstdint>

@@ -32,7 +32,12 @@ public:
     Loop& loop() const noexcept { return future_.loop(); }
     Ref<FutureState> future() const noexcept { return Ref<FutureState>{&future_}; }
     int cancelling() const noexcept { return cancels_requested_; }
-    int uncancel() noexcept { return cancels_requested_ > 0 ? --cancels_requested_ : 0; }
+    /// With the last one a cancellation that was not delivered is taken back, too.
+    int uncancel() noexcept {
+        if (cancels_requested_ > 0 && --cancels_requested_ == 0)
+            must_cancel_ = false;
+        return cancels_requested_;
+    }
 
     // For awaiters.
     void next(std::coroutine_handle<> coroutine) noexcept { next_ = coroutine; }

@@ -181,11 +181,11 @@ public:
     /// Called soon if it is done.
     template <std::invocable<const Future&> Function>
     CallbackId add_done_callback(Function callback) {
-        auto of_this = [callback = std::move(callback)](
-                           const detail::Ref<detail::FutureState>& done) mutable {
-            auto* state = static_cast<detail::ResultState<T>*>(done.get());
-            callback(Future{detail::Ref{state}});
-        };
+        auto of_this =
+            [callback = std::move(callback)](const detail::Ref<detail::FutureState>& done) mutable {
+                auto* state = static_cast<detail::ResultState<T>*>(done.get());
+                callback(Future{detail::Ref{state}});
+            };
         return state_->add(*new detail::DoneCallback<decltype(of_this)>{std::move(of_this)});
     }
     /// False if it was called, or will be soon.

@@ -43,19 +43,36 @@ Loop::~Loop() {
     take_from_threads();
     // What is destroyed may call us once more.
     for (;;) {
-        if (tasks_)
+        if (tasks_) {
             tasks_->destroy_pending();
-        else if (detail::Callable* ready = ready_.pop())
+        } else if (detail::Callable* ready = ready_.pop()) {
             ready->drop();
-        else if (detail::Callable* waits = before_wait_.pop())
+        } else if (detail::Callable* waits = before_wait_.pop()) {
             waits->drop();
-        else if (!timers_.empty())
+        } else if (!timers_.empty()) {
             pop_timer();
-        else if (in_flight_)
+        } else if (detail::KeptByLoop* kept = kept_) {
+            leave(*kept);
+            kept->loop_goes();
+        } else if (in_flight_) {
             end_operations();
-        else
+        } else {
             return;
+        }
     }
+}
+
+void Loop::keep(detail::KeptByLoop& object) noexcept {
+    object.next_ = kept_;
+    if (kept_)
+        kept_->previous_ = &object;
+    kept_ = &object;
+}
+
+void Loop::leave(detail::KeptByLoop& object) noexcept {
+    (object.previous_ ? object.previous_->next_ : kept_) = object.next_;
+    if (object.next_)
+        object.next_->previous_ = object.previous_;
 }
 
 void Loop::set_timer(TimePoint when, detail::Ref<detail::Entry> entry) {

@@ -83,6 +83,21 @@ private:
     IoWaiter* next_ = nullptr;
 };
 
+/// What lives for as long as it likes, but not longer than the loop.
+class KeptByLoop {
+public:
+    /// Once, for one that did not leave before.
+    virtual void loop_goes() noexcept = 0;
+
+protected:
+    ~KeptByLoop() = default;
+
+private:
+    friend Loop;
+    KeptByLoop* previous_ = nullptr;
+    KeptByLoop* next_ = nullptr;
+};
+
 /// Something an awaiter answers: Loop::create_task() makes a task of it.
 template <class A>
 concept Awaitable = requires(A& awaitable) { awaitable.await_ready(); };
@@ -181,6 +196,8 @@ public:
     /// Calls it when this turn has ended, before anything is waited for.
     void push_before_wait(detail::Callable& callable) noexcept { before_wait_.push(callable); }
     void start_io(Operation& operation, detail::IoWaiter& waiter) noexcept;
+    void keep(detail::KeptByLoop& object) noexcept;
+    void leave(detail::KeptByLoop& object) noexcept;
     /// Received data that is in the engine's buffers; see bytes.hpp.
     unsigned buffers_lent = 0;
 
@@ -219,6 +236,7 @@ private:
     std::size_t timers_max_ = 128; ///< with more, those that were called off are looked for
     std::uint64_t timers_set_ = 0;
     detail::IoWaiter* in_flight_ = nullptr;
+    detail::KeptByLoop* kept_ = nullptr;
     bool stopping_ = false;
     bool running_ = false;
 

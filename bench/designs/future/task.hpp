@@ -77,8 +77,7 @@ public:
 
 private:
     friend class Loop;
-    explicit Task(detail::Ref<detail::TaskState<T>> state) noexcept
-        : Future<T>(std::move(state)) {}
+    explicit Task(detail::Ref<detail::TaskState<T>> state) noexcept : Future<T>(std::move(state)) {}
     detail::TaskCore& core() const noexcept {
         return static_cast<detail::TaskState<T>&>(*this->state());
     }
