@@ -25,7 +25,7 @@ namespace detail {
 class TaskCore : public Waiter {
 public:
     TaskCore(FutureState& future, std::coroutine_handle<> coroutine) noexcept
-        : future_(future), goes_on_(coroutine) {}
+        : future_(future), outermost_(coroutine), goes_on_(coroutine) {}
     TaskCore(const TaskCore&) = delete;
     TaskCore& operator=(const TaskCore&) = delete;
 
@@ -56,7 +56,6 @@ protected:
     bool take_cancellation() noexcept { return std::exchange(must_cancel_, false); }
     virtual void keep_outcome() noexcept = 0; ///< the outermost coroutine has ended
     virtual void drop_coroutine() noexcept = 0;
-    virtual bool ended() const noexcept = 0;
     void end_cancelled() noexcept { future_.FutureState::cancel(); }
 
 private:
@@ -66,6 +65,7 @@ private:
     void leave_loop() noexcept;
 
     FutureState& future_;
+    std::coroutine_handle<> outermost_;
     std::coroutine_handle<> goes_on_; ///< at the next step
     std::coroutine_handle<> next_;    ///< in this step
     TaskCore* newer_ = nullptr;       ///< in the loop

@@ -39,18 +39,12 @@ public:
     bool empty() const noexcept { return items_.empty(); }
     bool full() const noexcept { return size_max_ > 0 && items_.size() >= size_max_; }
 
-    /// A cancelled one has put nothing.
-    Coroutine<> put(T item) {
-        while (full())
-            co_await WaitsForTurn{loop_, putters_, [this] { return !full(); }};
-        put_nowait(std::move(item));
-    }
-    /// A cancelled one has taken nothing.
-    Coroutine<T> get() {
-        while (empty())
-            co_await WaitsForTurn{loop_, getters_, [this] { return !empty(); }};
-        co_return get_nowait();
-    }
+    class Put;
+    class Get;
+    /// Waits while it is full. A cancelled one has put nothing.
+    Put put(T item) { return Put{*this, std::move(item)}; }
+    /// Waits while it is empty. A cancelled one has taken nothing.
+    Get get() noexcept { return Get{*this}; }
 
     /// Throws QueueFull.
     void put_nowait(T item) {
@@ -82,6 +76,17 @@ public:
     Future<void> join() { return finished_.wait(); }
 
 private:
+    Coroutine<> put_when_possible(T item) {
+        while (full())
+            co_await WaitsForTurn{loop_, putters_, [this] { return !full(); }};
+        put_nowait(std::move(item));
+    }
+    Coroutine<T> get_when_possible() {
+        while (empty())
+            co_await WaitsForTurn{loop_, getters_, [this] { return !empty(); }};
+        co_return get_nowait();
+    }
+
     /// Waits in a list to be woken.
     template <class Possible>
     class WaitsForTurn {
@@ -123,6 +128,51 @@ private:
     Event finished_;
     detail::WaiterList getters_;
     detail::WaiterList putters_;
+};
+
+/// What put() answers, to be awaited once. A coroutine if it has to wait.
+template <class T>
+class Queue<T>::Put {
+public:
+    Put(Queue& queue, T&& item) : queue_(&queue), item_(std::move(item)) {}
+    bool await_ready() const noexcept { return !queue_->full(); }
+    template <class Parent>
+    void await_suspend(std::coroutine_handle<Parent> self) {
+        waiting_ = queue_->put_when_possible(std::move(item_));
+        detail::ChildAwaiter{waiting_.handle()}.await_suspend(self);
+        waits_ = true;
+    }
+    void await_resume() {
+        if (waits_)
+            return waiting_.handle().promise().take();
+        queue_->put_nowait(std::move(item_));
+    }
+
+private:
+    Queue* queue_;
+    T item_;
+    Coroutine<> waiting_;
+    bool waits_ = false;
+};
+
+/// What get() answers, to be awaited once. A coroutine if it has to wait.
+template <class T>
+class Queue<T>::Get {
+public:
+    explicit Get(Queue& queue) noexcept : queue_(&queue) {}
+    bool await_ready() const noexcept { return !queue_->empty(); }
+    template <class Parent>
+    void await_suspend(std::coroutine_handle<Parent> self) {
+        waiting_ = queue_->get_when_possible();
+        detail::ChildAwaiter{waiting_.handle()}.await_suspend(self);
+        waits_ = true;
+    }
+    T await_resume() { return waits_ ? waiting_.handle().promise().take() : queue_->get_nowait(); }
+
+private:
+    Queue* queue_;
+    Coroutine<T> waiting_;
+    bool waits_ = false;
 };
 
 } // namespace future_design

@@ -43,7 +43,7 @@ void ServerState::over(Operation& operation) noexcept {
         loop_.call_soon([self, socket = Socket{loop_, static_cast<int>(result)}]() mutable {
             self->accepted(std::move(socket));
         });
-    if (listening_)
+    if (listening_ && !operation.cancel_requested) // else we, or the loop, are to go
         accept();
 }
 

@@ -23,10 +23,9 @@ public:
           callback_(std::move(callback)),
           request_(traps::Read{signals_.fileno(), &information_, sizeof information_}) {}
 
-    void read() noexcept {
-        add_reference();
-        std::construct_at(&operation_)->request = &request_;
-        signals_.loop().start_io(operation_, *this);
+    void begin() noexcept {
+        add_reference(); // the engine's
+        read();
     }
     void remove() noexcept {
         callback_ = nullptr;
@@ -36,19 +35,23 @@ public:
     }
 
     void over(Operation& operation) noexcept override {
-        const auto self = Ref<SignalWatch>::adopt(this);
-        reading_ = false;
-        if (operation.result != sizeof information_ || !callback_)
-            return;
-        signals_.loop().call_soon([self] {
+        if (operation.result != sizeof information_ || !callback_) {
+            reading_ = false;
+            return drop_reference();
+        }
+        signals_.loop().call_soon([self = Ref{this}] {
             if (self->callback_)
                 std::function<void()>{self->callback_}(); // which may remove it
         });
-        reading_ = true;
         read();
     }
 
 private:
+    void read() noexcept {
+        std::construct_at(&operation_)->request = &request_;
+        signals_.loop().start_io(operation_, *this);
+    }
+
     Socket signals_;
     std::function<void()> callback_;
     signalfd_siginfo information_{};
@@ -74,7 +77,7 @@ SignalHandler add_signal_handler(Loop& loop, int signal, std::function<void()> c
     if (fd < 0)
         throw std::system_error(errno, std::system_category(), "signal handler");
     auto watch = detail::make<detail::SignalWatch>(Socket{loop, fd}, std::move(callback));
-    watch->read();
+    watch->begin();
     return SignalHandler{*watch.release()};
 }
 

@@ -53,15 +53,16 @@ public:
         if (result >= 0 && !this->done() && operation.stopped_by == 0 && asked_.again(result))
             return start_operation();
         const auto self = detail::Ref<IoState>::adopt(this);
+        Asked asked{std::move(asked_)}; // whoever keeps the future does not keep the socket
         if (this->done())
-            return result >= 0 ? asked_.lost(result) : void();
+            return result >= 0 ? asked.lost(result) : void();
         if (result < 0 || operation.stopped_by != 0)
             return this->set_exception(failure_of(
                 result < 0 ? static_cast<int>(-result) : operation.stopped_by, Asked::name));
         if constexpr (std::is_void_v<T>)
             this->set_result({});
         else
-            this->set_result(asked_.result(result));
+            this->set_result(asked.result(result));
     }
 
 private:

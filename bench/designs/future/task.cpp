@@ -52,7 +52,7 @@ void TaskCore::step() noexcept {
         next_ = goes_on_;
         while (const std::coroutine_handle<> coroutine = std::exchange(next_, {}))
             coroutine.resume();
-        if (!ended())
+        if (!outermost_.done())
             return; // who waits goes on in the next step
         keep_outcome();
     }

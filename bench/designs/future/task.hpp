@@ -56,7 +56,6 @@ private:
         }
     }
     void drop_coroutine() noexcept override { coroutine_ = {}; }
-    bool ended() const noexcept override { return coroutine_.handle().done(); }
 
     Coroutine<T> coroutine_;
 };
