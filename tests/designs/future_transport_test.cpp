@@ -174,6 +174,26 @@ TEST_CASE("what one turn writes goes out in its order, together") {
     CHECK(c.world.loop.engine().counters().operations == before + 1);
 }
 
+TEST_CASE("more things are written than Linux takes at once, while others are on their way") {
+    Connection c;
+    c.settle();
+    std::string all;
+    std::string got;
+    for (int i = 0; i < 5000; ++i) {
+        const std::string text = std::to_string(i) + " ";
+        c.write(text);
+        all += text;
+        if (i == 10)
+            c.world.loop.run_until_complete(c.world.loop.create_task(sleep(0s)));
+    }
+    CHECK(c.order == "made ");
+    while (c.transport->get_write_buffer_size() > 0) {
+        c.settle();
+        got += c.sent();
+    }
+    CHECK(got + c.sent() == all);
+}
+
 TEST_CASE("close sends what was written, and then loses the connection") {
     Connection c;
     c.settle();

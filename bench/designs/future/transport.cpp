@@ -1,12 +1,15 @@
 #include "transport.hpp"
 
+#include <algorithm>
 #include <cerrno>
+#include <iterator>
 #include <memory>
 #include <new>
 #include <stdexcept>
 #include <system_error>
 
 #include <sys/socket.h>
+#include <sys/uio.h>
 
 #include "server.hpp"
 
@@ -25,6 +28,15 @@ bool is_disconnect(int error) noexcept {
 }
 
 } // namespace
+
+/// For one operation that sends several things.
+struct Transport::Gathered {
+    static constexpr std::size_t parts_max = 1024; // Linux takes no more
+
+    std::vector<Bytes> parts;
+    std::vector<iovec> places;
+    msghdr message{};
+};
 
 // --- operations ----------------------------------------------------------------------------
 
@@ -140,7 +152,7 @@ void Transport::force_close(std::exception_ptr failure) {
     if (writes_lost_ > 0)
         return;
     written_ = {};
-    joined_ = {};
+    more_ = {};
     buffered_ = 0;
     writing_.cancel();
     closing_ = true;
@@ -276,34 +288,53 @@ void Transport::write(Bytes data) {
         return;
     }
     buffered_ += data.size();
-    if (joined_.empty() && written_.empty() && !writing_.busy()) {
+    if (written_.empty() && more_.empty())
         written_ = std::move(data);
-    } else {
-        const auto join = [this](std::span<const std::byte> bytes) {
-            joined_.insert(joined_.end(), bytes.begin(), bytes.end());
-        };
-        join(std::exchange(written_, {}));
-        join(data);
-    }
+    else
+        more_.push_back(std::move(data));
     if (!writing_.busy())
         flush_.ask();
     maybe_pause_protocol();
 }
 
-void Transport::send_more() noexcept {
-    if (lost_)
+void Transport::send_more() {
+    if (lost_ || buffered_ == 0)
         return;
+    if (!more_.empty())
+        return send_gathered();
     sending_ = std::exchange(written_, {});
-    if (!joined_.empty())
-        sending_ = Bytes::copy_of(std::exchange(joined_, {}));
-    if (!sending_.empty())
-        writing_.start(
-            traps::Send{socket_.fileno(), MSG_WAITALL, sending_.data(), sending_.size()});
+    sending_bytes_ = sending_.size();
+    writing_.start(traps::Send{socket_.fileno(), MSG_WAITALL, sending_.data(), sending_.size()});
+}
+
+/// As many as Linux takes at once.
+void Transport::send_gathered() {
+    if (!gathered_)
+        gathered_ = std::make_unique<Gathered>();
+    Gathered& gathered = *gathered_;
+    if (!written_.empty())
+        gathered.parts.push_back(std::exchange(written_, {}));
+    const std::size_t count = std::min(more_.size(), Gathered::parts_max - gathered.parts.size());
+    const auto end = more_.begin() + static_cast<std::ptrdiff_t>(count);
+    std::move(more_.begin(), end, std::back_inserter(gathered.parts));
+    more_.erase(more_.begin(), end);
+    sending_bytes_ = 0;
+    gathered.places.clear();
+    for (const Bytes& part : gathered.parts) {
+        gathered.places.push_back({const_cast<std::byte*>(part.data()), part.size()});
+        sending_bytes_ += part.size();
+    }
+    gathered.message = {};
+    gathered.message.msg_iov = gathered.places.data();
+    gathered.message.msg_iovlen = gathered.places.size();
+    writing_.start(traps::SendMsg{socket_.fileno(), MSG_WAITALL, &gathered.message});
 }
 
 void Transport::write_ready() {
     const Operation& operation = writing_.operation();
-    const Bytes sent = std::exchange(sending_, {});
+    sending_ = {};
+    if (gathered_)
+        gathered_->parts.clear();
     if (writes_lost_ > 0)
         return;
     if (operation.result < 0 || operation.stopped_by != 0) {
@@ -311,7 +342,7 @@ void Transport::write_ready() {
                                                 : operation.stopped_by,
                            "send");
     }
-    buffered_ -= sent.size();
+    buffered_ -= sending_bytes_;
     if (buffered_ > 0)
         send_more();
     maybe_resume_protocol(); // which may write

@@ -60,10 +60,9 @@ class Transport final : public detail::Counted, public detail::KeptByLoop {
 public:
     Loop& loop() const noexcept { return loop_; }
 
-    /// Nothing waits: at the end of the turn it is sent, together with what else was written in it.
-    /// What one turn writes alone is kept, not copied; what is written while a send is under way is
-    /// copied, and goes with the next. Does nothing on a connection that was lost. Throws
-    /// std::runtime_error after write_eof().
+    /// Nothing waits: what a turn has written goes out when that has ended, by one operation; what
+    /// is written while that is under way, by the next. The bytes are kept, not copied. Does
+    /// nothing on a connection that was lost. Throws std::runtime_error after write_eof().
     void write(Bytes data);
     /// Copies.
     void write(std::span<const std::byte> data) { write(Bytes::copy_of(data)); }
@@ -131,6 +130,8 @@ private:
         bool asked_ = false;
     };
 
+    struct Gathered;
+
     Transport(Socket socket, std::unique_ptr<Protocol> protocol,
               detail::Ref<detail::ServerState> server);
     ~Transport() override;
@@ -142,7 +143,8 @@ private:
     void received(Bytes data);
     void end_of_stream();
     void stop_reading() noexcept;
-    void send_more() noexcept;
+    void send_more();
+    void send_gathered();
     void write_ready();
     void maybe_pause_protocol() noexcept;
     void maybe_resume_protocol() noexcept;
@@ -176,9 +178,11 @@ private:
 
     Direction writing_{*this, &Transport::write_ready};
     Flush flush_{*this};
+    Bytes written_;           ///< the first that waits
+    std::vector<Bytes> more_; ///< that wait behind it
     Bytes sending_;
-    Bytes written_;                 ///< waits, alone
-    std::vector<std::byte> joined_; ///< waits, when more than one thing does
+    std::unique_ptr<Gathered> gathered_; ///< instead, where there was more than one
+    std::size_t sending_bytes_ = 0;
     std::size_t buffered_ = 0;
     std::size_t high_ = 64 << 10;
     std::size_t low_ = 16 << 10;
