@@ -79,8 +79,14 @@ private:
     trapline::OperationList done_;
 };
 
-/// Turns, until what was cancelled or closed is over.
-void settle(Loop& loop) { loop.run_until_complete(loop.create_task(sleep(2ms))); }
+/// Many turns, however slow the machine is.
+void settle(Loop& loop) {
+    loop.run_until_complete([]() -> Coroutine<> {
+        co_await sleep(2ms);
+        for (int turn = 0; turn < 20; ++turn)
+            co_await sleep(0s);
+    }());
+}
 
 } // namespace
 

@@ -25,7 +25,14 @@ namespace {
 
 std::unique_ptr<Engine> uring() { return trapline::make_uring_engine({}); }
 
-void settle(Loop& loop) { loop.run_until_complete(loop.create_task(sleep(2ms))); }
+/// Many turns, however slow the machine is.
+void settle(Loop& loop) {
+    loop.run_until_complete([]() -> Coroutine<> {
+        co_await sleep(2ms);
+        for (int turn = 0; turn < 20; ++turn)
+            co_await sleep(0s);
+    }());
+}
 
 /// Writes down what it is called with.
 class Notes final : public Protocol {
