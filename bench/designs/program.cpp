@@ -43,6 +43,10 @@ void* operator new(std::size_t bytes, std::align_val_t alignment) {
     const auto step = static_cast<std::size_t>(alignment);
     return counted(std::aligned_alloc(step, (bytes + step - 1) / step * step), bytes);
 }
+void* operator new(std::size_t bytes, const std::nothrow_t&) noexcept {
+    void* memory = std::malloc(bytes);
+    return memory ? counted(memory, bytes) : nullptr;
+}
 void operator delete(void* memory) noexcept { std::free(memory); }
 void operator delete(void* memory, std::size_t) noexcept { std::free(memory); }
 void operator delete(void* memory, std::align_val_t) noexcept { std::free(memory); }

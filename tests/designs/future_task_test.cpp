@@ -169,7 +169,7 @@ TEST_CASE("to cancel one who waits for a task leaves no trace in a third who doe
     Task<int> second = world.loop.create_task(waits(shared));
     world.loop.call_later(1s, [first]() mutable { first.cancel(); });
     world.loop.run_forever();
-    CHECK(shared.cancelled()); // there is no shield()
+    CHECK(shared.cancelled()); // shield() would have kept it
     CHECK(second.cancelled());
     CHECK(number.cancelled());
 }

@@ -7,8 +7,6 @@
 
 #include <coroutine>
 #include <exception>
-#include <list>
-#include <memory>
 #include <optional>
 #include <utility>
 
@@ -22,26 +20,33 @@ class Coroutine;
 namespace detail {
 
 /// What all tasks have, whatever their result. The coroutines of one hand over to each other by
-/// next(): resuming never nests.
-class TaskCore {
+/// next(): resuming never nests. It is itself the callback by which it goes on; there is only one
+/// at a time, which holds a reference to the task.
+class TaskCore : public Waiter {
 public:
-    TaskCore(FutureState& future, std::coroutine_handle<> coroutine);
+    TaskCore(FutureState& future, std::coroutine_handle<> coroutine) noexcept
+        : future_(future), outermost_(coroutine), goes_on_(coroutine) {}
     TaskCore(const TaskCore&) = delete;
     TaskCore& operator=(const TaskCore&) = delete;
 
     Loop& loop() const noexcept { return future_.loop(); }
-    std::shared_ptr<FutureState> future() const { return future_.shared_from_this(); }
+    Ref<FutureState> future() const noexcept { return Ref<FutureState>{&future_}; }
     int cancelling() const noexcept { return cancels_requested_; }
-    int uncancel() noexcept { return cancels_requested_ > 0 ? --cancels_requested_ : 0; }
+    /// With the last one a cancellation that was not delivered is taken back, too.
+    int uncancel() noexcept {
+        if (cancels_requested_ > 0 && --cancels_requested_ == 0)
+            must_cancel_ = false;
+        return cancels_requested_;
+    }
 
     // For awaiters.
     void next(std::coroutine_handle<> coroutine) noexcept { next_ = coroutine; }
     void wait_for(FutureState& future, std::coroutine_handle<> self);
-    void let_others_run(std::coroutine_handle<> self);
+    void let_others_run(std::coroutine_handle<> self) noexcept;
     void throw_if_cancelled();
 
     /// The first step is taken in the next turn.
-    void begin();
+    void begin() noexcept;
     /// The loop goes.
     void destroy_pending() noexcept;
 
@@ -49,19 +54,22 @@ protected:
     ~TaskCore();
     bool request_cancel();
     bool take_cancellation() noexcept { return std::exchange(must_cancel_, false); }
-    virtual void keep_outcome() = 0; ///< the outermost coroutine has ended
+    virtual void keep_outcome() noexcept = 0; ///< the outermost coroutine has ended
     virtual void drop_coroutine() noexcept = 0;
-    virtual bool ended() const noexcept = 0;
-    void end_cancelled() { future_.FutureState::cancel(); }
+    void end_cancelled() noexcept { future_.FutureState::cancel(); }
 
 private:
-    void step();
+    void call(Loop& loop) noexcept final;
+    void drop() noexcept final;
+    void step() noexcept;
     void leave_loop() noexcept;
 
     FutureState& future_;
-    std::coroutine_handle<> next_;
-    std::shared_ptr<FutureState> waits_for_;
-    std::list<TaskCore*>::iterator in_loop_;
+    std::coroutine_handle<> outermost_;
+    std::coroutine_handle<> goes_on_; ///< at the next step
+    std::coroutine_handle<> next_;    ///< in this step
+    TaskCore* newer_ = nullptr;       ///< in the loop
+    TaskCore* older_ = nullptr;
     int cancels_requested_ = 0;
     bool listed_ = false;
     bool started_ = false;
@@ -69,7 +77,7 @@ private:
     bool throws_ = false;      ///< this one does
 };
 
-class PromiseBase {
+class PromiseBase : public Recycled {
 public:
     std::suspend_always initial_suspend() noexcept { return {}; }
     auto final_suspend() noexcept {

@@ -1,10 +1,12 @@
 #include "future.hpp"
 
-#include <algorithm>
-
 namespace future_design::detail {
 
 FutureState::~FutureState() {
+    while (Callable* waiter = waiters_.pop()) { // nobody can complete it any more
+        static_cast<Waiter*>(waiter)->of_ = nullptr;
+        waiter->drop();
+    }
     if (!retrieved_)
         loop_.call_exception_handler({"an exception of a future was never retrieved", exception_});
 }
@@ -32,17 +34,25 @@ bool FutureState::cancel() {
     return true;
 }
 
-CallbackId FutureState::add_done_callback(DoneCallback callback) {
-    const CallbackId id{++callbacks_added_};
+CallbackId FutureState::add(Waiter& waiter) noexcept {
+    waiter.of_ = this;
+    waiter.id_ = ++waiters_added_;
     if (done())
-        call_soon(std::move(callback));
+        call_soon(waiter);
     else
-        callbacks_.emplace_back(id, std::move(callback));
-    return id;
+        waiters_.push(waiter);
+    return CallbackId{waiters_added_};
 }
 
 bool FutureState::remove_done_callback(CallbackId id) noexcept {
-    return std::erase_if(callbacks_, [id](const auto& entry) { return entry.first == id; }) > 0;
+    Callable* const found = waiters_.remove_first([id](const Callable& waiter) {
+        return CallbackId{static_cast<const Waiter&>(waiter).id_} == id;
+    });
+    if (!found)
+        return false;
+    static_cast<Waiter*>(found)->of_ = nullptr;
+    found->drop();
+    return true;
 }
 
 void FutureState::require_pending() const {
@@ -50,15 +60,15 @@ void FutureState::require_pending() const {
         throw InvalidStateError("the future is done");
 }
 
-void FutureState::finish(Status status) {
+void FutureState::finish(Status status) noexcept {
     status_ = status;
-    for (auto& [id, callback] : std::exchange(callbacks_, {}))
-        call_soon(std::move(callback));
+    while (Callable* waiter = waiters_.pop())
+        call_soon(*static_cast<Waiter*>(waiter));
 }
 
-void FutureState::call_soon(DoneCallback callback) {
-    loop_.call_soon(
-        [callback = std::move(callback), self = shared_from_this()] { callback(self); });
+void FutureState::call_soon(Waiter& waiter) noexcept {
+    add_reference(); // the waiter's
+    loop_.push_ready(waiter);
 }
 
 } // namespace future_design::detail

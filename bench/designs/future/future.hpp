@@ -10,16 +10,14 @@
 // functions cannot be compared; cancel() has no message.
 #pragma once
 
+#include <concepts>
 #include <cstdint>
 #include <exception>
-#include <functional>
-#include <memory>
 #include <optional>
 #include <stdexcept>
 #include <type_traits>
 #include <utility>
 #include <variant>
-#include <vector>
 
 #include "loop.hpp"
 
@@ -43,16 +41,25 @@ enum class CallbackId : std::uint64_t {};
 
 namespace detail {
 
+class FutureState;
+
+/// Who is called soon when a future is done: a callback, or a task that goes on.
+class Waiter : public Callable {
+protected:
+    /// The future; counted as a reference once it is done. Null if it is no future's.
+    FutureState* of_ = nullptr;
+
+private:
+    friend FutureState;
+    std::uint32_t id_ = 0;
+};
+
 /// What all futures have, whatever their result.
-class FutureState : public std::enable_shared_from_this<FutureState> {
+class FutureState : public Counted {
 public:
-    using DoneCallback = std::function<void(const std::shared_ptr<FutureState>&)>;
     enum class Status : std::uint8_t { pending, finished, cancelled };
 
     explicit FutureState(Loop& owner) noexcept : loop_(owner) {}
-    FutureState(const FutureState&) = delete;
-    FutureState& operator=(const FutureState&) = delete;
-    virtual ~FutureState();
 
     Loop& loop() const noexcept { return loop_; }
     bool done() const noexcept { return status_ != Status::pending; }
@@ -63,21 +70,47 @@ public:
     void set_exception(std::exception_ptr exception);
     virtual bool cancel();
 
-    CallbackId add_done_callback(DoneCallback callback);
+    /// From here on it is in the future's list, or in the loop's.
+    CallbackId add(Waiter& waiter) noexcept;
     bool remove_done_callback(CallbackId id) noexcept;
 
     void require_pending() const;
-    void finish(Status status);
+    void finish(Status status) noexcept;
+
+protected:
+    ~FutureState() override;
 
 private:
-    void call_soon(DoneCallback callback);
+    void call_soon(Waiter& waiter) noexcept;
 
     Loop& loop_;
     Status status_ = Status::pending;
     bool retrieved_ = true; ///< there is no exception that nobody has asked for
+    std::uint32_t waiters_added_ = 0;
     std::exception_ptr exception_;
-    std::uint64_t callbacks_added_ = 0;
-    std::vector<std::pair<CallbackId, DoneCallback>> callbacks_;
+    CallableList waiters_;
+};
+
+template <class Function>
+class DoneCallback final : public Waiter, public Recycled {
+public:
+    explicit DoneCallback(Function&& function) : function_(std::move(function)) {}
+    void call(Loop& loop) noexcept override {
+        const auto future = Ref<FutureState>::adopt(of_);
+        try {
+            function_(future);
+        } catch (...) {
+            exception_left_callback(loop);
+        }
+        delete this;
+    }
+    void drop() noexcept override {
+        const auto future = Ref<FutureState>::adopt(of_);
+        delete this;
+    }
+
+private:
+    Function function_; ///< of a Ref to the future
 };
 
 template <class T>
@@ -97,6 +130,13 @@ public:
         if constexpr (!std::is_void_v<T>)
             return *result_;
     }
+    /// For the last one who asks.
+    T take() {
+        if (const std::exception_ptr& failure = exception())
+            std::rethrow_exception(failure);
+        if constexpr (!std::is_void_v<T>)
+            return std::move(*result_);
+    }
 
 private:
     std::optional<Value> result_;
@@ -108,7 +148,7 @@ private:
 template <class T>
 class Future {
 public:
-    explicit Future(Loop& loop) : state_(std::make_shared<detail::ResultState<T>>(loop)) {}
+    explicit Future(Loop& loop) : state_(detail::make<detail::ResultState<T>>(loop)) {}
 
     Loop& loop() const noexcept { return state_->loop(); }
     bool done() const noexcept { return state_->done(); }
@@ -139,11 +179,14 @@ public:
     bool cancel() { return state_->cancel(); }
 
     /// Called soon if it is done.
-    CallbackId add_done_callback(std::function<void(const Future&)> callback) {
-        return state_->add_done_callback(
-            [callback = std::move(callback)](const std::shared_ptr<detail::FutureState>& state) {
-                callback(Future{std::static_pointer_cast<detail::ResultState<T>>(state)});
-            });
+    template <std::invocable<const Future&> Function>
+    CallbackId add_done_callback(Function callback) {
+        auto of_this =
+            [callback = std::move(callback)](const detail::Ref<detail::FutureState>& done) mutable {
+                auto* state = static_cast<detail::ResultState<T>*>(done.get());
+                callback(Future{detail::Ref{state}});
+            };
+        return state_->add(*new detail::DoneCallback<decltype(of_this)>{std::move(of_this)});
     }
     /// False if it was called, or will be soon.
     bool remove_done_callback(CallbackId id) noexcept { return state_->remove_done_callback(id); }
@@ -151,13 +194,13 @@ public:
     bool operator==(const Future&) const = default; ///< whether they are the same
 
     /// For what is built on futures.
-    const std::shared_ptr<detail::ResultState<T>>& state() const noexcept { return state_; }
+    const detail::Ref<detail::ResultState<T>>& state() const noexcept { return state_; }
 
-    explicit Future(std::shared_ptr<detail::ResultState<T>> state) noexcept
+    explicit Future(detail::Ref<detail::ResultState<T>> state) noexcept
         : state_(std::move(state)) {}
 
 private:
-    std::shared_ptr<detail::ResultState<T>> state_;
+    detail::Ref<detail::ResultState<T>> state_;
 };
 
 template <class T>

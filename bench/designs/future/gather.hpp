@@ -8,7 +8,6 @@
 #include <cstddef>
 #include <exception>
 #include <expected>
-#include <memory>
 #include <optional>
 #include <type_traits>
 #include <utility>
@@ -35,12 +34,12 @@ public:
     static constexpr bool returns_exceptions = std::is_same_v<Result, Settled<T>>;
 
     static Future<std::vector<Result>> make(Loop& loop, std::vector<Future<T>>& futures) {
-        auto state = std::make_shared<GatherState>(loop);
+        auto state = detail::make<GatherState>(loop);
         state->done_.resize(futures.size());
+        state->waits_for_.resize(futures.size());
         for (std::size_t i = 0; i < futures.size(); ++i) {
-            state->waits_for_.push_back(futures[i].state());
-            futures[i].add_done_callback(
-                [state, i](const Future<T>& done) { state->one_is_done(i, done); });
+            state->waits_for_[i] = futures[i].state().get();
+            futures[i].add_done_callback(OneIsDone{state, i});
         }
         if (futures.empty())
             state->set_result({});
@@ -52,9 +51,10 @@ public:
     bool cancel() override {
         if (this->done())
             return false;
+        const Ref<GatherState> self{this};
         bool any = false;
-        for (const std::weak_ptr<FutureState>& waits_for : waits_for_) {
-            const auto future = waits_for.lock();
+        for (FutureState* waits_for : waits_for_) {
+            const Ref<FutureState> future{waits_for};
             any = (future && future->cancel()) || any;
         }
         cancel_requested_ = cancel_requested_ || any;
@@ -62,6 +62,23 @@ public:
     }
 
 private:
+    /// Goes with the future, if that is never done.
+    class OneIsDone {
+    public:
+        OneIsDone(Ref<GatherState> state, std::size_t at) noexcept
+            : state_(std::move(state)), at_(at) {}
+        OneIsDone(OneIsDone&&) noexcept = default;
+        ~OneIsDone() {
+            if (state_)
+                state_->waits_for_[at_] = nullptr;
+        }
+        void operator()(const Future<T>& done) const { state_->one_is_done(at_, done); }
+
+    private:
+        Ref<GatherState> state_;
+        std::size_t at_;
+    };
+
     void one_is_done(std::size_t at, const Future<T>& future) {
         ++count_;
         const std::exception_ptr failure = failure_of(future);
@@ -75,6 +92,7 @@ private:
         if (cancel_requested_)
             return this->set_exception(std::make_exception_ptr(CancelledError{}));
         std::vector<Result> results;
+        results.reserve(done_.size());
         for (const std::optional<Future<T>>& done : std::exchange(done_, {})) {
             if constexpr (returns_exceptions) {
                 if (const std::exception_ptr theirs = failure_of(*done)) {
@@ -91,7 +109,7 @@ private:
         return done.cancelled() ? std::make_exception_ptr(CancelledError{}) : done.exception();
     }
 
-    std::vector<std::weak_ptr<FutureState>> waits_for_;
+    std::vector<FutureState*> waits_for_; ///< null for those that are done, or gone
     std::vector<std::optional<Future<T>>> done_;
     std::size_t count_ = 0;
     bool cancel_requested_ = false;

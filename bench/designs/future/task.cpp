@@ -6,36 +6,53 @@ namespace future_design {
 
 namespace detail {
 
-TaskCore::TaskCore(FutureState& future, std::coroutine_handle<> coroutine)
-    : future_(future), next_(coroutine) {}
-
 TaskCore::~TaskCore() { leave_loop(); }
 
-void TaskCore::begin() {
-    in_loop_ = loop().tasks_.insert(loop().tasks_.end(), this);
+void TaskCore::begin() noexcept {
+    older_ = loop().tasks_;
+    if (older_)
+        older_->newer_ = this;
+    loop().tasks_ = this;
     listed_ = true;
-    loop().call_soon([this, keep = future()] { step(); });
+    let_others_run(goes_on_);
 }
 
 void TaskCore::leave_loop() noexcept {
-    if (std::exchange(listed_, false))
-        loop().tasks_.erase(in_loop_);
+    if (!std::exchange(listed_, false))
+        return;
+    (newer_ ? newer_->older_ : loop().tasks_) = older_;
+    if (older_)
+        older_->newer_ = newer_;
+}
+
+/// What it waited for has come: from here on the coroutine alone keeps that.
+void TaskCore::call(Loop&) noexcept {
+    const auto self = Ref<FutureState>::adopt(&future_);
+    if (FutureState* const of = std::exchange(of_, nullptr))
+        of->drop_reference();
+    step();
+}
+
+/// It will not come: the future has gone, or the loop goes.
+void TaskCore::drop() noexcept {
+    const auto self = Ref<FutureState>::adopt(&future_);
+    const auto of = Ref<FutureState>::adopt(std::exchange(of_, nullptr));
 }
 
 /// Runs the coroutines, one after the other, until one of them waits or the last one has ended.
-void TaskCore::step() {
+void TaskCore::step() noexcept {
     if (future_.done())
         return; // destroyed with its loop
-    waits_for_ = nullptr;
     throws_ = take_cancellation();
     const bool never_begins = throws_ && !started_;
     started_ = true;
     if (never_begins) {
         end_cancelled();
     } else {
+        next_ = goes_on_;
         while (const std::coroutine_handle<> coroutine = std::exchange(next_, {}))
             coroutine.resume();
-        if (!ended())
+        if (!outermost_.done())
             return; // who waits goes on in the next step
         keep_outcome();
     }
@@ -48,20 +65,17 @@ void TaskCore::wait_for(FutureState& future, std::coroutine_handle<> self) {
         throw std::runtime_error("a task cannot await itself");
     if (&future.loop() != &loop())
         throw std::runtime_error("a task cannot await a future of another loop");
-    future.add_done_callback([this, keep = this->future(), self](const auto&) {
-        next_ = self;
-        step();
-    });
-    waits_for_ = future.shared_from_this();
-    if (must_cancel_ && waits_for_->cancel())
+    goes_on_ = self;
+    future_.add_reference();
+    future.add(*this);
+    if (must_cancel_ && future.cancel())
         must_cancel_ = false;
 }
 
-void TaskCore::let_others_run(std::coroutine_handle<> self) {
-    loop().call_soon([this, keep = future(), self] {
-        next_ = self;
-        step();
-    });
+void TaskCore::let_others_run(std::coroutine_handle<> self) noexcept {
+    goes_on_ = self;
+    future_.add_reference();
+    loop().push_ready(*this);
 }
 
 void TaskCore::throw_if_cancelled() {
@@ -73,7 +87,7 @@ bool TaskCore::request_cancel() {
     if (future_.done())
         return false;
     ++cancels_requested_;
-    if (!waits_for_ || !waits_for_->cancel())
+    if (!of_ || !of_->cancel())
         must_cancel_ = true;
     return true;
 }
@@ -81,46 +95,24 @@ bool TaskCore::request_cancel() {
 void TaskCore::destroy_pending() noexcept {
     const auto keep = future();
     leave_loop();
-    waits_for_ = nullptr;
     loop().call_exception_handler({"a task was destroyed, but it is pending", nullptr});
     end_cancelled(); // whoever asks is told something
     drop_coroutine();
 }
 
-} // namespace detail
-
-namespace {
-
-/// A bare yield: the task goes on in the next turn.
-class LetOthersRun : public detail::TaskAwaiter {
-public:
-    template <class Parent>
-    void await_suspend(std::coroutine_handle<Parent> self) {
-        task_ = self.promise().task;
-        task_->let_others_run(self);
-    }
-    void await_resume() { task_->throw_if_cancelled(); }
-};
-
-} // namespace
-
-Coroutine<> sleep(Duration delay) {
-    if (delay <= Duration::zero()) {
-        co_await LetOthersRun{};
-        co_return;
-    }
-    Loop& loop = co_await running_loop();
-    struct Alarm {
-        explicit Alarm(Handle set) noexcept : handle(std::move(set)) {}
-        ~Alarm() { handle.cancel(); }
-        Handle handle;
-    };
-    Future<void> woken{loop};
-    const Alarm alarm{loop.call_later(delay, [woken]() mutable {
-        if (!woken.done())
-            woken.set_result();
-    })};
-    co_await woken;
+void SleepAwaiter::suspend(TaskCore& task, std::coroutine_handle<> self) {
+    task_ = &task;
+    if (delay_ <= Duration::zero())
+        return task.let_others_run(self); // a bare yield
+    Loop& loop = task.loop();
+    woken_ = make<ResultState<void>>(loop);
+    alarm_ = loop.call_later(delay_, [woken = woken_] {
+        if (!woken->done())
+            woken->set_result({});
+    });
+    task.wait_for(*woken_, self);
 }
+
+} // namespace detail
 
 } // namespace future_design

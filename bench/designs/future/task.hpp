@@ -18,7 +18,7 @@
 
 #include <coroutine>
 #include <exception>
-#include <memory>
+#include <type_traits>
 #include <utility>
 
 #include "coroutine.hpp"
@@ -39,7 +39,7 @@ public:
     bool cancel() override { return request_cancel(); }
 
 private:
-    void keep_outcome() override {
+    void keep_outcome() noexcept override {
         try {
             if constexpr (std::is_void_v<T>) {
                 coroutine_.handle().promise().take();
@@ -56,7 +56,6 @@ private:
         }
     }
     void drop_coroutine() noexcept override { coroutine_ = {}; }
-    bool ended() const noexcept override { return coroutine_.handle().done(); }
 
     Coroutine<T> coroutine_;
 };
@@ -77,8 +76,7 @@ public:
 
 private:
     friend class Loop;
-    explicit Task(std::shared_ptr<detail::TaskState<T>> state) noexcept
-        : Future<T>(std::move(state)) {}
+    explicit Task(detail::Ref<detail::TaskState<T>> state) noexcept : Future<T>(std::move(state)) {}
     detail::TaskCore& core() const noexcept {
         return static_cast<detail::TaskState<T>&>(*this->state());
     }
@@ -86,9 +84,14 @@ private:
 
 template <class T>
 Task<T> Loop::create_task(Coroutine<T> coroutine) {
-    auto state = std::make_shared<detail::TaskState<T>>(*this, std::move(coroutine));
+    auto state = detail::make<detail::TaskState<T>>(*this, std::move(coroutine));
     state->begin();
     return Task<T>{std::move(state)};
+}
+
+template <class T>
+T Loop::run_until_complete(Task<T> task) {
+    return run_until_complete<T>(Future<T>{std::move(task)});
 }
 
 template <class T>
@@ -113,7 +116,7 @@ public:
     T await_resume() {
         if (task_)
             task_->throw_if_cancelled();
-        return future_.result();
+        return future_.state()->only_reference() ? future_.state()->take() : future_.result();
     }
 
 private:
@@ -162,7 +165,7 @@ public:
 
 private:
     detail::TaskCore* core_;
-    std::shared_ptr<detail::FutureState> keep_;
+    detail::Ref<detail::FutureState> keep_;
 };
 
 /// Does not wait.
@@ -173,7 +176,46 @@ inline auto current_task() noexcept {
     return Awaiter{};
 }
 
+namespace detail {
+
+class SleepAwaiter {
+public:
+    explicit SleepAwaiter(Duration delay) noexcept : delay_(delay) {}
+    SleepAwaiter(SleepAwaiter&& other) noexcept : delay_(other.delay_) {} // before it is awaited
+    ~SleepAwaiter() { alarm_.cancel(); }
+    bool await_ready() const noexcept { return false; }
+    template <class Parent>
+    void await_suspend(std::coroutine_handle<Parent> self) {
+        suspend(*self.promise().task, self);
+    }
+    void await_resume() {
+        task_->throw_if_cancelled();
+        if (woken_)
+            woken_->result();
+    }
+
+private:
+    void suspend(TaskCore& task, std::coroutine_handle<> self);
+
+    Duration delay_;
+    TaskCore* task_ = nullptr;
+    Ref<ResultState<void>> woken_; ///< null: it only lets others run
+    Handle alarm_;
+};
+
+template <class A>
+auto coroutine_of(A awaitable) -> Coroutine<decltype(awaitable.await_resume())> {
+    co_return co_await std::move(awaitable);
+}
+
+} // namespace detail
+
 /// Waits; for no time at all it lets the others run once.
-Coroutine<> sleep(Duration delay);
+inline detail::SleepAwaiter sleep(Duration delay) noexcept { return detail::SleepAwaiter{delay}; }
+
+template <detail::Awaitable A>
+auto Loop::create_task(A awaitable) {
+    return create_task(detail::coroutine_of(std::move(awaitable)));
+}
 
 } // namespace future_design

@@ -2,8 +2,9 @@
 //
 //     Waited<int> some = co_await wait(std::vector{first, second}, {.timeout = 1s});
 //     int in_time = co_await wait_for(first, 1s); // or TimeoutError
+//     co_await timeout(1s, work());               // the same for a coroutine
 //
-// They take futures: create_task() makes one of a coroutine.
+// wait() and wait_for() take futures: create_task() makes one of a coroutine.
 #pragma once
 
 #include <cstddef>
@@ -138,13 +139,10 @@ Coroutine<T> wait_for(Future<T> future, std::optional<Duration> timeout) {
         co_return future.result();
     }
     struct Limit {
-        Limit(Future<T> limited, Loop& loop, Duration time)
-            : over(std::make_shared<bool>(false)),
-              alarm(loop.call_later(time, [limited = std::move(limited), over = over]() mutable {
-                  *over = limited.cancel();
-              })) {}
+        Limit(Future<T>& limited, Loop& loop, Duration time)
+            : alarm(loop.call_later(time, [this, &limited] { over = limited.cancel(); })) {}
         ~Limit() { alarm.cancel(); }
-        std::shared_ptr<bool> over;
+        bool over = false;
         Handle alarm;
     };
     Loop& loop = co_await running_loop();
@@ -154,8 +152,81 @@ Coroutine<T> wait_for(Future<T> future, std::optional<Duration> timeout) {
     try {
         co_return co_await future;
     } catch (const CancelledError&) {
-        if (!*limit.over || self.cancelling() > cancelling)
+        if (!limit.over || self.cancelling() > cancelling)
             throw; // somebody else cancelled the future, or us
+    }
+    throw TimeoutError{};
+}
+
+// --- timeout -------------------------------------------------------------------------------
+
+namespace detail {
+
+/// asyncio's class Timeout: cancels the task when the time is over.
+class TimeoutScope {
+public:
+    TimeoutScope(CurrentTask task, Loop& loop, Duration delay)
+        : task_(std::move(task)), cancelling_(task_.cancelling()) {
+        const auto expires = [this] {
+            expiring_ = true;
+            task_.cancel();
+        };
+        alarm_ =
+            delay > Duration::zero() ? loop.call_later(delay, expires) : loop.call_soon(expires);
+    }
+    TimeoutScope(const TimeoutScope&) = delete;
+    TimeoutScope& operator=(const TimeoutScope&) = delete;
+    ~TimeoutScope() { leave(); }
+
+    /// Whether a cancellation that comes out of it is the scope's own.
+    bool leave() noexcept {
+        alarm_.cancel();
+        return std::exchange(expiring_, false) && task_.uncancel() <= cancelling_;
+    }
+
+private:
+    CurrentTask task_;
+    int cancelling_;
+    bool expiring_ = false;
+    Handle alarm_;
+};
+
+template <class A>
+struct Awaited {
+    using Result = decltype(std::declval<A&>().await_resume());
+};
+template <class T>
+struct Awaited<Future<T>> {
+    using Result = T;
+};
+template <class T>
+struct Awaited<Task<T>> {
+    using Result = T;
+};
+template <class T>
+struct Awaited<Coroutine<T>> {
+    using Result = T;
+};
+
+} // namespace detail
+
+/// asyncio.timeout() around what is awaited, which runs in the same task: a coroutine, a future, or
+/// another awaitable such as sleep(). When the time is over it cancels the task, and makes a
+/// TimeoutError of that cancellation where it leaves the scope; not of one that came from
+/// elsewhere, too. They nest. Nothing: no limit.
+template <class A>
+auto timeout(std::optional<Duration> delay, A body)
+    -> Coroutine<typename detail::Awaited<A>::Result> {
+    if (!delay)
+        co_return co_await std::move(body);
+    Loop& loop = co_await running_loop();
+    CurrentTask self = co_await current_task();
+    detail::TimeoutScope scope{std::move(self), loop, *delay};
+    try {
+        co_return co_await std::move(body);
+    } catch (const CancelledError&) {
+        if (!scope.leave())
+            throw;
     }
     throw TimeoutError{};
 }
