@@ -75,8 +75,13 @@ class Server(Pinned):
             *map(str, options)]))
 
 
+def waited_percent(result):
+    """Of the server, or of the load if it tells: each is to have its core for itself."""
+    return max(result["waited_percent"], result.get("load_waited_percent", 0))
+
+
 def disturbed(result):
-    return result["stolen_percent"] > STOLEN_MAX or result["waited_percent"] > WAITED_MAX
+    return result["stolen_percent"] > STOLEN_MAX or waited_percent(result) > WAITED_MAX
 
 
 def undisturbed(measure, counts):
@@ -86,11 +91,11 @@ def undisturbed(measure, counts):
         results.append(measure())
         if not disturbed(results[-1]):
             return results[-1]
-        if counts["repeated"] == REPEATED_MAX:
+        if counts["repeated"] == counts.get("repeated_max", REPEATED_MAX):
             break
         counts["repeated"] += 1
     counts["disturbed"] += 1
-    return min(results, key=lambda r: r["stolen_percent"] + r["waited_percent"])
+    return min(results, key=lambda r: r["stolen_percent"] + waited_percent(r))
 
 
 def host_steal():
