@@ -1,9 +1,10 @@
 // The load on an echo server: a number of connections, each sends a message, waits until all of
 // it has come back, checks every byte and sends the next. One thread on epoll, no Trapline.
 //
-//     server_load 127.0.0.1:25000 [--connections 64] [--bytes 64] [--seconds 1] [--warm-up 0.2]
-//                 [--requests N] [--pid SERVER] [--idle] [--tls]
+//     server_load 127.0.0.1:25000 [--connections 64] [--bytes 64] [--depth 1] [--seconds 1]
+//                 [--warm-up 0.2] [--requests N] [--pid SERVER] [--idle] [--tls]
 //
+// With a depth of more than 1 a connection has so many messages under way at a time (pipelining).
 // With --requests it ends after so many instead of by time. With --pid the server's processor
 // time is taken over the same stretch of time, and what the host and other processes took away
 // from it. With --idle the connections are opened, used once and left alone, and what the
@@ -34,6 +35,7 @@ struct Options {
     std::string address = "127.0.0.1:25000";
     std::size_t connections = 64;
     std::size_t bytes = 64;
+    std::size_t depth = 1;
     double seconds = 1;
     double warm_up = 0.2;
     std::uint64_t requests = 0;
@@ -113,19 +115,28 @@ private:
     struct Connection {
         int fd = -1;
         ssl_st* tls = nullptr;
-        std::size_t sent = 0;
-        std::size_t received = 0;
-        std::uint64_t count = 0; ///< messages
-        std::uint64_t started_ns = 0;
+        std::uint64_t asked = 0;    ///< messages
+        std::uint64_t answered = 0; ///< and those of them that have come back
+        std::uint64_t sent = 0;     ///< bytes
+        std::uint64_t received = 0;
     };
 
     enum class Phase { warm_up, measuring, ending };
 
-    const char* message_of(const Connection& at) const {
-        const auto index = static_cast<std::uint64_t>(&at - connections_.data());
-        return &text_[(index * 40'503 + at.count * 8'191) % text_places];
+    /// What a connection's stream has at that place.
+    const char* text_at(const Connection& of, std::uint64_t place) const {
+        const auto index = static_cast<std::uint64_t>(&of - connections_.data());
+        return &text_[(index * 40'503 + place) % text_places];
     }
-    void start(Connection& at);
+    /// When a connection's message was asked.
+    std::uint64_t& started_ns(const Connection& of, std::uint64_t message) {
+        const auto index = static_cast<std::uint64_t>(&of - connections_.data());
+        return started_ns_[index * options_.depth + message % options_.depth];
+    }
+    std::uint64_t under_way(const Connection& at) const {
+        return at.asked * options_.bytes - at.received;
+    }
+    void start(Connection& at, std::uint64_t time);
     void go_on(Connection& at);
     void send_rest(Connection& at);
     void receive(Connection& at);
@@ -135,14 +146,15 @@ private:
     static constexpr std::size_t text_places = 1 << 16;
     Options options_;
     sockaddr_in address_;
-    std::vector<char> text_; // messages are cut out of it
+    std::vector<char> text_; ///< over and over, of which each connection begins at its own place
     std::vector<char> buffer_;
     std::vector<Connection> connections_;
+    std::vector<std::uint64_t> started_ns_;
     int epoll_ = epoll_create1(EPOLL_CLOEXEC);
     std::optional<Tls> tls_;
 
     Phase phase_ = Phase::warm_up;
-    std::size_t waiting_ = 0; ///< connections with an answer to come
+    std::size_t waiting_ = 0; ///< messages whose answer is to come
     std::uint64_t asked_ = 0;
     std::uint64_t phase_end_ns_ = 0;
     std::uint64_t start_ns_ = 0;
@@ -157,13 +169,16 @@ private:
 Load::Load(const Options& options)
     : options_(options),
       address_(address_of(options.address)),
-      text_(text_places + options.bytes),
-      buffer_(options.bytes),
-      connections_(options.connections) {
+      text_(text_places + options.depth * options.bytes),
+      buffer_(options.depth * options.bytes),
+      connections_(options.connections),
+      started_ns_(options.connections * options.depth) {
     if (options.tls)
         tls_.emplace();
     std::mt19937_64 dice{42};
-    std::ranges::generate(text_, [&] { return static_cast<char>(dice()); });
+    std::generate_n(text_.begin(), text_places, [&] { return static_cast<char>(dice()); });
+    for (std::size_t i = text_places; i < text_.size(); ++i)
+        text_[i] = text_[i - text_places];
 }
 
 /// Connects all. The server may only just be starting.
@@ -192,19 +207,17 @@ void Load::open() {
     }
 }
 
-void Load::start(Connection& at) {
+void Load::start(Connection& at, std::uint64_t time) {
     ++asked_;
-    ++at.count;
-    at.sent = at.received = 0;
-    send_rest(at);
+    ++waiting_;
+    started_ns(at, at.asked++) = time;
 }
 
 void Load::send_rest(Connection& at) {
-    while (at.sent < options_.bytes) {
-        const char* data = message_of(at) + at.sent;
-        const std::size_t size = options_.bytes - at.sent;
-        const ssize_t n = at.tls ? Tls::send(at.tls, data, size)
-                                 : send(at.fd, data, size, MSG_NOSIGNAL | MSG_DONTWAIT);
+    while (const std::size_t left = at.asked * options_.bytes - at.sent) {
+        const char* data = text_at(at, at.sent);
+        const ssize_t n = at.tls ? Tls::send(at.tls, data, left)
+                                 : send(at.fd, data, left, MSG_NOSIGNAL | MSG_DONTWAIT);
         if (n < 0 && errno == EAGAIN)
             return;
         if (n < 0)
@@ -214,8 +227,7 @@ void Load::send_rest(Connection& at) {
 }
 
 void Load::receive(Connection& at) {
-    while (at.received < options_.bytes) {
-        const std::size_t left = options_.bytes - at.received;
+    while (const std::size_t left = under_way(at)) {
         const ssize_t n = at.tls ? Tls::recv(at.tls, buffer_.data(), left)
                                  : recv(at.fd, buffer_.data(), left, MSG_DONTWAIT);
         if (n < 0 && errno == EAGAIN)
@@ -225,32 +237,33 @@ void Load::receive(Connection& at) {
         if (n == 0)
             fail("the server ended a connection");
         const auto size = static_cast<std::size_t>(n);
-        if (std::memcmp(buffer_.data(), message_of(at) + at.received, size) != 0)
+        if (std::memcmp(buffer_.data(), text_at(at, at.received), size) != 0)
             fail("a wrong byte came back");
         at.received += size;
     }
 }
 
 void Load::go_on(Connection& at) {
-    if (at.count == 0 || at.received == options_.bytes)
-        return; // nothing is under way
+    if (under_way(at) == 0)
+        return;
     send_rest(at);
     receive(at);
-    if (at.received == options_.bytes)
+    while (at.answered < at.received / options_.bytes)
         answered(at);
+    send_rest(at);
 }
 
+/// One more message has come back.
 void Load::answered(Connection& at) {
     const std::uint64_t time = now_ns();
     if (phase_ == Phase::measuring)
-        latencies_.add(time - at.started_ns);
+        latencies_.add(time - started_ns(at, at.answered));
+    ++at.answered;
+    --waiting_;
     if (time >= phase_end_ns_)
         change_phase(time);
-    at.started_ns = time;
-    if (phase_ == Phase::ending || (options_.requests && asked_ == options_.requests))
-        --waiting_;
-    else
-        start(at);
+    if (phase_ != Phase::ending && (!options_.requests || asked_ < options_.requests))
+        start(at, time);
 }
 
 void Load::change_phase(std::uint64_t time) {
@@ -280,10 +293,10 @@ void Load::run() {
         change_phase(now_ns());
     if (options_.idle)
         phase_ = Phase::ending;
-    waiting_ = connections_.size();
     for (Connection& at : connections_) {
-        at.started_ns = now_ns();
-        start(at);
+        for (std::size_t i = 0; i < options_.depth; ++i)
+            start(at, now_ns());
+        send_rest(at);
     }
     std::array<epoll_event, 512> events;
     while (waiting_ > 0) {
@@ -360,6 +373,7 @@ Options parse(int argc, char** argv) {
     parse_arguments(argc, argv,
                     {{"--connections", &options.connections},
                      {"--bytes", &options.bytes},
+                     {"--depth", &options.depth},
                      {"--seconds", &options.seconds},
                      {"--warm-up", &options.warm_up},
                      {"--requests", &options.requests},
@@ -369,10 +383,10 @@ Options parse(int argc, char** argv) {
                     {&options.address});
     if (options.idle && !options.pid)
         fail("--idle needs --pid");
-    if (options.connections == 0 || options.bytes == 0)
+    if (options.connections == 0 || options.bytes == 0 || options.depth == 0)
         fail("nothing to do");
-    if (options.requests && options.requests < options.connections)
-        options.requests = options.connections;
+    if (options.requests)
+        options.requests = std::max(options.requests, options.connections * options.depth);
     return options;
 }
 
