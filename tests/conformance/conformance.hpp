@@ -30,43 +30,42 @@ inline constexpr bool sanitized = TRAPLINE_ADDRESS_SANITIZER || TRAPLINE_THREAD_
 
 using Names = std::vector<std::string>;
 
+// No templates: with a copy for each case the cases would take half as long again to compile.
+using Body = std::function<void(const KernelOptions&)>;
+using Main = std::function<Coro<void>()>;
+
 /// Calls `body(options)`. Failures name the engine; leaks are failures.
-template <class Body>
-void on_engine(const EngineChoice& engine, Body& body) {
+inline void on_engine(const EngineChoice& engine, const Body& body) {
     INFO("engine: " << engine.name);
     const LeakGuard guard;
     body(engine.options);
 }
 
 /// Once an engine that has descriptors, and a clock that goes on by itself.
-template <class Body>
-void each_io_engine(Body body) {
+inline void each_io_engine(const Body& body) {
     for (const EngineChoice& engine : engines())
         on_engine(engine, body);
 }
 
 /// Once an engine, the simulation too, which has neither.
-template <class Body>
-void each_engine(Body body) {
-    each_io_engine(std::ref(body));
+inline void each_engine(const Body& body) {
+    each_io_engine(body);
     on_engine(simulation(), body);
 }
 
-/// Runs `main`, which returns a coroutine, on a fresh kernel, and shuts it down.
-template <class Main>
-void run_and_shut_down(Main& main, const KernelOptions& options) {
+/// Runs `main` on a fresh kernel, shuts that down, and checks that nothing is left.
+inline void run_and_shut_down(const KernelOptions& options, const Main& main) {
     Kernel kernel{options};
-    kernel.run(main);
+    kernel.run(main());
     kernel.shutdown();
     CHECK(kernel.task_count() == 0);
 }
 
 /// The same in a kernel that lives in another loop, which does nothing but wait for its descriptor.
-template <class Main>
-void run_inside(Main& main, const KernelOptions& options) {
+inline void run_inside(const KernelOptions& options, const Main& main) {
     Kernel kernel{options};
     pollfd host{kernel.pollable_fd(), POLLIN, 0};
-    const auto task = kernel.spawn(std::ref(main), {.name = "main"});
+    const auto task = kernel.spawn(main(), {.name = "main"});
     while (!task.terminated()) {
         const int told = ::poll(&host, 1, 20'000);
         REQUIRE_MESSAGE(told != 0, "the host was not told of what there is");
@@ -79,20 +78,17 @@ void run_inside(Main& main, const KernelOptions& options) {
 }
 
 /// Each of both, on each engine that can.
-template <class Main>
-void each_io_run(Main main) {
-    each_io_engine([&](const KernelOptions& options) { run_and_shut_down(main, options); });
+inline void each_io_run(const Main& main) {
+    each_io_engine([&](const KernelOptions& options) { run_and_shut_down(options, main); });
     each_io_engine([&](const KernelOptions& options) {
         INFO("inside another loop");
-        run_inside(main, options);
+        run_inside(options, main);
     });
 }
 
-template <class Main>
-void each_run(Main main) {
-    each_io_run(std::ref(main));
-    auto run = [&](const KernelOptions& options) { run_and_shut_down(main, options); };
-    on_engine(simulation(), run);
+inline void each_run(const Main& main) {
+    each_io_run(main);
+    on_engine(simulation(), [&](const KernelOptions& options) { run_and_shut_down(options, main); });
 }
 
 /// Lets the others run `turns` times: long enough for a spawned task to block, and for what it

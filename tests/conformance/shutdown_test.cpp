@@ -6,19 +6,6 @@
 using namespace trapline;
 using namespace trapline::test;
 
-namespace {
-
-/// Runs `main`, shuts down, and checks that nothing is left.
-template <class Main>
-void run_and_shut_down(const KernelOptions& options, Main main) {
-    Kernel kernel{options};
-    kernel.run(main);
-    kernel.shutdown();
-    CHECK(kernel.task_count() == 0);
-}
-
-} // namespace
-
 TEST_CASE("P11: shutdown cancels what is left, newest first") {
     each_engine([](const KernelOptions& options) {
         std::vector<int> order;
