@@ -31,12 +31,7 @@ void CloseAwaiter::fail() {
         if (!owner_)
             owner_ = std::move(kept);
     }
-    std::string whose;
-    if (address_)
-        whose = address_->to_string();
-    else if (path_)
-        whose = *path_;
-    raise_error(reply().error(), what_ + whose);
+    raise_error(reply().error(), what_ + (whose_ ? name_(whose_) : ""));
 }
 
 } // namespace trapline::detail

@@ -4,7 +4,6 @@
 #include <string>
 
 #include "../traps/trap_call.hpp"
-#include "address.hpp"
 #include "descriptor.hpp"
 
 namespace trapline::detail {
@@ -13,10 +12,18 @@ namespace trapline::detail {
 /// if there is one.
 class [[nodiscard]] CloseAwaiter : public ReplyAwaiter {
 public:
-    CloseAwaiter(Descriptor& owner, const char* what, const SocketAddress* address = nullptr)
-        : owner_(owner), what_(what), address_(address) {}
+    CloseAwaiter(Descriptor& owner, const char* what) : owner_(owner), what_(what) {}
+    template <class Address>
+    CloseAwaiter(Descriptor& owner, const char* what, const Address* address)
+        : owner_(owner),
+          what_(what),
+          whose_(address),
+          name_([](const void* of) { return static_cast<const Address*>(of)->to_string(); }) {}
     CloseAwaiter(Descriptor& owner, const char* what, const std::string& path)
-        : owner_(owner), what_(what), path_(&path) {}
+        : owner_(owner),
+          what_(what),
+          whose_(&path),
+          name_([](const void* of) { return *static_cast<const std::string*>(of); }) {}
 
     bool await_ready() noexcept { return ready(!owner_); }
     template <class Promise>
@@ -36,8 +43,8 @@ private:
     Descriptor& owner_;
     int fd_ = -1;
     const char* what_;
-    const SocketAddress* address_ = nullptr;
-    const std::string* path_ = nullptr;
+    const void* whose_ = nullptr; ///< an address or a path
+    std::string (*name_)(const void* of) = nullptr;
 };
 
 } // namespace trapline::detail

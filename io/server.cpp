@@ -229,7 +229,7 @@ void Connection::failed(const std::exception_ptr& failure) const {
     } catch (...) {
         // Logged below.
     }
-    server().log_failure(peer_, failure);
+    server().log_failure(peer(), failure);
 }
 
 } // namespace trapline

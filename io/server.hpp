@@ -104,7 +104,7 @@ public:
     template <detail::Body W>
     auto idle(W what) -> Coro<typename detail::LimitedResult<true, detail::body_result_t<W>>::type>;
 
-    const SocketAddress& peer() const noexcept { return peer_; }
+    SocketAddress peer() const noexcept { return peer_.get(); }
 
     /// For servers: what the handler threw.
     void failed(const std::exception_ptr& failure) const;
@@ -115,7 +115,7 @@ private:
     detail::ServerCore& server() const noexcept;
 
     detail::Admission admission_;
-    SocketAddress peer_;
+    detail::PeerAddress peer_;
     TaskRecord* task_;     ///< that runs the handler
     WaitQueue idle_;       ///< the handler, while it is idle
     bool cut_off_ = false; ///< by the server, for a time limit
@@ -123,7 +123,7 @@ private:
     TimePoint since_;
     TimePoint moved_at_;      ///< when the server last saw that something had moved
     std::uint64_t moved_ = 0; ///< and how much had, then
-    std::shared_ptr<detail::Traffic> traffic_;
+    detail::TrafficPointer traffic_;
 
     Connection* previous_ = nullptr;
     Connection* next_;

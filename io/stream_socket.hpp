@@ -17,7 +17,6 @@
 
 #include <cstddef>
 #include <cstdint>
-#include <memory>
 #include <span>
 #include <string>
 #include <string_view>
@@ -30,6 +29,7 @@
 #include "close.hpp"
 #include "descriptor.hpp"
 #include "errors.hpp"
+#include "peer_address.hpp"
 #include "traffic.hpp"
 
 namespace trapline {
@@ -44,8 +44,9 @@ class StreamSocket {
 public:
     StreamSocket() noexcept = default;
 
-    /// Takes over a connected socket.
-    StreamSocket(Descriptor socket, const SocketAddress& peer) noexcept
+    /// Takes over a connected socket. Throws std::bad_alloc, and has closed it, when there is no
+    /// memory for a peer's path.
+    StreamSocket(Descriptor socket, const SocketAddress& peer)
         : socket_(std::move(socket)), peer_(peer) {}
 
     class Recv;
@@ -103,7 +104,7 @@ public:
             raise(answer.error().value(), (std::string(what) + " of stream to ").c_str());
     }
 
-    const SocketAddress& peer_address() const noexcept { return peer_; }
+    SocketAddress peer_address() const noexcept { return peer_.get(); }
 
     /// This end's address. Throws std::system_error when the stream is closed; not_connected in a
     /// replay, which does not know it. traps::socket_name(fd(), ...) asks so that one does.
@@ -122,7 +123,7 @@ public:
     }
 
     /// For servers: counts what goes through from now on.
-    const std::shared_ptr<detail::Traffic>& count_traffic() { return traffic_.begin(fd()); }
+    const detail::TrafficPointer& count_traffic() { return traffic_.begin(fd()); }
 
 protected:
     /// Throws std::system_error(error, operation + peer).
@@ -143,9 +144,11 @@ private:
     }
 
     Descriptor socket_;
-    SocketAddress peer_;
+    detail::PeerAddress peer_;
     detail::TrafficShare traffic_; ///< if somebody watches
 };
+
+static_assert(sizeof(StreamSocket) <= 40); // there are many
 
 class [[nodiscard]] StreamSocket::Recv : public ReplyAwaiter {
 public:

@@ -25,7 +25,7 @@
 // engine may use the memory it points to, cancelled or not.
 #pragma once
 
-#include <cstddef> // offsetof
+#include <cstddef>
 #include <cstdint>
 #include <string>
 
@@ -35,19 +35,6 @@
 namespace trapline {
 
 struct TaskRecord;
-struct Operation;
-
-/// An operation's use of a descriptor, for the kernel's table of descriptors.
-struct DescriptorLink {
-    DescriptorLink* previous; ///< among those on no side
-    DescriptorLink* next;
-    int fd;
-    traps::Side side;
-    bool second; ///< of the operation's two
-    bool entered;
-
-    Operation& operation() noexcept;
-};
 
 /// An I/O operation under way. The kernel owns it; it does not move while it is in flight.
 struct Operation {
@@ -56,7 +43,10 @@ struct Operation {
     const traps::IoRequest* request = nullptr; ///< stays where it is while this is in flight
 
     // What comes of it; the engine fills this in.
-    std::int64_t result = 0;      ///< bytes, a descriptor, a mask or 0; or -errno
+    union {
+        std::int64_t result = 0; ///< bytes, a descriptor, a mask or 0; or -errno
+        TimePoint retry_at;      ///< the engine's, until there is a result
+    };
     std::size_t transferred = 0;  ///< of a whole transfer (MSG_WAITALL): bytes done so far
     std::uint16_t stopped_by = 0; ///< errno that ended a whole transfer early; result is its bytes
 
@@ -70,22 +60,10 @@ struct Operation {
 
     Operation* next = nullptr; ///< in the list that holds it: the engine's own or the completions
 
-    // The kernel's.
-    TaskRecord* task = nullptr;
-
-    // Written where they are needed; receiving and sending never touch them.
-    DescriptorLink links[2]; ///< the kernel's
-    union {
-        TimePoint retry_at; ///< the engine's; in a union, or it would be cleared
-    };
+    TaskRecord* task = nullptr; ///< the kernel's
 
     bool ended_by_cancel() const noexcept;
 };
-
-inline Operation& DescriptorLink::operation() noexcept {
-    auto* first = reinterpret_cast<std::byte*>(this - (second ? 1 : 0));
-    return *reinterpret_cast<Operation*>(first - offsetof(Operation, links));
-}
 
 /// Operations in a row, first in, first out.
 class OperationList {

@@ -12,7 +12,7 @@ namespace trapline {
 namespace {
 
 Operation& make_operation(TaskRecord& task, const traps::IoRequest& request) noexcept {
-    auto& operation = *::new (&control(task).operation) Operation; // its links stay unwritten
+    auto& operation = *::new (&control(task).operation) Operation;
     operation.request = &request;
     operation.task = &task;
     return operation;
@@ -88,11 +88,26 @@ Kernel::Answer Kernel::start_closing(TaskRecord& task) noexcept {
         return launch_closing(task);
     task.state = TaskState::blocked;
     ++awaited_;
-    descriptors_.for_each_in_flight(fd, [this](Operation& other) {
-        if (!std::exchange(other.cancel_requested, true))
-            engine_->cancel(other);
-    });
+    end_in_flight(fd);
     return Answer::later;
+}
+
+void Kernel::end_in_flight(int fd) noexcept {
+    const auto end = [this](Operation& operation) {
+        if (!std::exchange(operation.cancel_requested, true))
+            engine_->cancel(operation);
+    };
+    descriptors_.for_each_on_a_side(fd, end);
+    // Seldom: a look at all tasks is cheaper than a list that each operation has room for.
+    std::size_t others = descriptors_.others_on(fd);
+    for (TaskRecord* task = tasks_.newest(); task && others > 0; task = TaskTable::older(*task)) {
+        const auto* io = std::get_if<traps::Io>(&task->frame.trap);
+        if (io && task->state == TaskState::blocked &&
+            Descriptors::occupies_no_side(io->request, fd)) {
+            --others;
+            end(control(*task).operation);
+        }
+    }
 }
 
 /// What a policy delays is not to find another file under its number.

@@ -239,6 +239,7 @@ private:
     Answer over_at_once(TaskRecord& task) noexcept;
     void close_now(Operation& closer) noexcept;
     void end_held(int fd) noexcept;
+    void end_in_flight(int fd) noexcept;
     void complete(Operation& operation) noexcept;
     void leave_descriptors(Operation& operation) noexcept;
     Reply io_reply(TaskRecord& task) noexcept;

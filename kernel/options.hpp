@@ -41,8 +41,9 @@ struct UringOptions {
     unsigned reaped_max = 4096;  ///< completions taken off the ring in one turn
     Mode mode = Mode::automatic;
 
-    /// Buffers that receive() lends, rounded up to a power of two; made when it is first used. With
-    /// 0, and on Linux before 5.19, each receive() takes one of its own before it waits.
+    /// Buffers that receive() lends, rounded up to a power of two; made when it is first used. More
+    /// than 64 take memory when so many are lent at a time. With 0, and on Linux before 5.19, each
+    /// receive() takes one of its own before it waits.
     unsigned receive_buffers = 256;
     unsigned receive_buffer_bytes = 4096;
 };

@@ -82,9 +82,9 @@ public:
             pool_->give_back(buffer_);
     }
 
-    /// For engines: lends `buffer` of a pool, at `data`.
+    /// For engines: lends `buffer` of a pool, at `data`. Less than 4 GiB.
     BufferLease(BufferPool& pool, std::uint32_t buffer, std::byte* data, std::size_t size) noexcept
-        : pool_(&pool), data_(data), size_(size), buffer_(buffer) {
+        : pool_(&pool), data_(data), size_(static_cast<std::uint32_t>(size)), buffer_(buffer) {
         ++pool.lent_;
     }
 
@@ -104,12 +104,12 @@ public:
     void reset() noexcept { BufferLease gone{std::move(*this)}; }
 
     /// For engines: what was received is this much.
-    void resize(std::size_t size) noexcept { size_ = size; }
+    void resize(std::size_t size) noexcept { size_ = static_cast<std::uint32_t>(size); }
 
 private:
     BufferPool* pool_ = nullptr;
     std::byte* data_ = nullptr;
-    std::size_t size_ = 0;
+    std::uint32_t size_ = 0; // 32 bits: a lease lies in each coroutine that waits to receive
     std::uint32_t buffer_ = 0;
 };
 

@@ -79,6 +79,9 @@ protected:
                                       &typeid(std::type_identity<T>)};
 };
 
+// There are many: five cache lines each.
+static_assert(sizeof(void*) != 8 || FramePool::rounded(sizeof(TaskCell<void>)) < 5 * 64);
+
 /// Throws std::logic_error: somebody uses a handle without a task.
 [[noreturn]] void raise_empty_handle();
 

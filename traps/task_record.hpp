@@ -54,7 +54,7 @@ struct TaskType {
 struct TaskRecord {
     /// Room that the kernel in charge furnishes for its own ends, empty before Spawn and after
     /// the task has ended.
-    static constexpr std::size_t room_bytes = 200;
+    static constexpr std::size_t room_bytes = 144;
 
     TrapFrame frame;
     TaskState state = TaskState::created;

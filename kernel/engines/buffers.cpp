@@ -41,14 +41,29 @@ ProvidedBuffers::Owner ProvidedBuffers::make(io_uring& ring, unsigned count,
     pool->memory_ = static_cast<std::byte*>(memory) + ring_bytes;
     pool->mapped_bytes_ = all_bytes;
     io_uring_buf_ring_init(pool->ring_);
-    for (std::uint32_t buffer = 0; buffer < count; ++buffer)
-        pool->take_back(buffer);
+    pool->shown_ = 0;
+    pool->show(std::min(count, shown_at_first));
     return pool;
 }
 
 ProvidedBuffers::~ProvidedBuffers() {
     if (mapped_bytes_ > 0)
         munmap(static_cast<void*>(ring_), mapped_bytes_);
+}
+
+void ProvidedBuffers::show(unsigned more) noexcept {
+    for (const unsigned end = shown_ + more; shown_ < end; ++shown_)
+        take_back(shown_);
+}
+
+/// Gives Linux more, unless enough has come back meanwhile. Answers false if it has all of them.
+bool ProvidedBuffers::show_more() noexcept {
+    if (shown_ == count_)
+        return false;
+    const unsigned step = std::max(shown_ / 2, 1U);
+    if (left() < step) // else others have found none a moment ago
+        show(std::min(step, count_ - shown_));
+    return true;
 }
 
 void ProvidedBuffers::take_back(std::uint32_t buffer) noexcept {
@@ -69,7 +84,7 @@ void ProvidedBuffers::prepare(io_uring_sqe& sqe, const traps::Receive& request) 
     sqe.buf_group = group;
 }
 
-int ProvidedBuffers::settle(const traps::Receive& request, int result,
+int ProvidedBuffers::settle(const traps::Receive& request, const Operation& operation, int result,
                             std::uint32_t flags) noexcept {
     BufferLease& lease = *request.lease;
     if (flags & IORING_CQE_F_BUFFER) {
@@ -79,6 +94,8 @@ int ProvidedBuffers::settle(const traps::Receive& request, int result,
                      static_cast<std::size_t>(result)};
         else
             take_back(buffer);
+    } else if (result == -ENOBUFS && operation.retries < tries_max && show_more()) {
+        return -EINTR;
     } else if (!ring_) {
         if (result == -EFAULT && !lease.data())
             return -ENOMEM;

@@ -1,5 +1,7 @@
 // Internal. The buffers that receive() lends, in a ring from which Linux takes one when there is
-// something to receive ("provided buffers", Linux 5.19).
+// something to receive ("provided buffers", Linux 5.19). It takes them in turn, so all that lie
+// there are soon touched, however few are needed at a time: the ring begins with a part of them,
+// and gets more when that does not suffice. What never came into it takes no memory.
 #pragma once
 
 #include <cstddef>
@@ -8,6 +10,7 @@
 
 #include "../../traps/io_request.hpp"
 #include "../../traps/lease.hpp"
+#include "../engine.hpp"
 #include "lent_buffers.hpp"
 #include "uring_compat.hpp"
 
@@ -27,23 +30,31 @@ public:
     static Owner make(io_uring& ring, unsigned count, unsigned bytes) noexcept;
 
     /// Buffers that Linux can still take, as far as is known here.
-    std::size_t left() const noexcept { return lent() < count_ ? count_ - lent() : 0; }
+    std::size_t left() const noexcept { return lent() < shown_ ? shown_ - lent() : 0; }
 
     /// Fills in a submission, its flags too.
     void prepare(io_uring_sqe& sqe, const traps::Receive& request) noexcept;
 
     /// From what its completion says, makes the lease, or takes back a buffer with nothing in it.
-    /// Answers the result.
-    int settle(const traps::Receive& request, int result, std::uint32_t flags) noexcept;
+    /// Answers the result: -EINTR if Linux found no buffer, and will find one next time.
+    int settle(const traps::Receive& request, const Operation& operation, int result,
+               std::uint32_t flags) noexcept;
 
 private:
     void take_back(std::uint32_t buffer) noexcept override;
+    void show(unsigned more) noexcept;
+    bool show_more() noexcept;
 
-    ProvidedBuffers(unsigned count, unsigned bytes) noexcept : count_(count), bytes_(bytes) {}
+    ProvidedBuffers(unsigned count, unsigned bytes) noexcept
+        : count_(count), bytes_(bytes), shown_(count) {}
     ~ProvidedBuffers() override;
+
+    static constexpr unsigned shown_at_first = 64;
+    static constexpr std::uint8_t tries_max = 10; // should Linux keep some that are not known of
 
     unsigned count_;
     unsigned bytes_;
+    unsigned shown_;                    ///< so many, from the first on, are lent or lie in the ring
     io_uring_buf_ring* ring_ = nullptr; ///< null where Linux has none
     std::size_t mapped_bytes_ = 0;
     std::byte* memory_ = nullptr;

@@ -530,7 +530,7 @@ inline void UringEngine::reap_one(const io_uring_cqe& cqe, OperationList& comple
         result = -ECANCELED;
     }
     if (const auto* receive = std::get_if<traps::Receive>(operation.request))
-        result = buffers_->settle(*receive, result, cqe.flags);
+        result = buffers_->settle(*receive, operation, result, cqe.flags);
     const Judgement verdict = judge(operation, result);
     switch (verdict) {
     case Judgement::over:

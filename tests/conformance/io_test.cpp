@@ -308,6 +308,37 @@ TEST_CASE("P12: close ends an accept, a wait for readability, and a whole transf
     });
 }
 
+TEST_CASE("P12: close ends those that are on no side of the descriptor, and nobody else") {
+    each_io_run([]() -> Coro<void> {
+        Ends ends = socket_pair();
+        Ends others = socket_pair();
+        const int fd = ends.a.release();
+        std::array<std::int64_t, 5> answers{};
+        const auto waits = [&answers](int on, std::size_t which, traps::Side side) -> Coro<void> {
+            const auto seen = co_await traps::Io{traps::Poll{on, POLLIN, side}};
+            answers[which] = seen ? *seen : -seen.error().value();
+        };
+        std::vector<Task<void>> ended;
+        for (std::size_t i = 0; i < 3; ++i)
+            ended.push_back(co_await spawn(waits, fd, i, traps::Side::none));
+        ended.push_back(co_await spawn(waits, fd, std::size_t{3}, traps::Side::read));
+        const Task<void> stays =
+            co_await spawn(waits, others.a.get(), std::size_t{4}, traps::Side::none);
+        co_await let_others_run();
+        const auto closed = co_await traps::close(fd);
+        CHECK(closed.has_value());
+        for (std::size_t i = 0; i < ended.size(); ++i) {
+            CHECK(ended[i].terminated());
+            CHECK(answers[i] == -ECANCELED);
+        }
+        co_await let_others_run();
+        CHECK_FALSE(stays.terminated());
+        (void)co_await traps::send(others.b.get(), std::as_bytes(std::span("x", 1)));
+        co_await stays.join();
+        CHECK((answers[4] & POLLIN) != 0);
+    });
+}
+
 TEST_CASE("P12: a close waits for who asks about the descriptor, and who looks up beneath it") {
     each_io_run([]() -> Coro<void> {
         for (int round = 0; round < 30; ++round) {

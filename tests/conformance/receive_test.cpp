@@ -108,6 +108,52 @@ TEST_CASE("P13: as many buffers are lent at the same time as there are") {
     }
 }
 
+TEST_CASE("P13: all buffers are lent to who comes at the same time, and who does not wait") {
+    static constexpr unsigned count = 256;
+    static constexpr unsigned at_once = 200;
+    for (const char* engine : {"uring", "epoll"}) {
+        KernelOptions options{.engine = engine};
+        options.uring.receive_buffers = options.epoll.receive_buffers = count;
+        run(
+            []() -> Coro<void> {
+                std::vector<Ends> ends;
+                std::vector<Task<BufferLease>> receiving;
+                for (unsigned n = 0; n < at_once; ++n) {
+                    ends.push_back(socket_pair());
+                    receiving.push_back(co_await spawn(
+                        [](int fd) -> Coro<BufferLease> {
+                            auto data = co_await traps::receive(fd);
+                            co_return std::move(data.value());
+                        },
+                        ends[n].a.get()));
+                }
+                co_await let_others_run();
+                for (unsigned n = 0; n < at_once; ++n)
+                    write_all(ends[n].b.get(), pattern(100 + n, n));
+                std::vector<BufferLease> taken;
+                for (unsigned n = 0; n < at_once; ++n) {
+                    taken.push_back(co_await timeout_after(5s, receiving[n].join()));
+                    CHECK((taken.back().text() == pattern(100 + n, n)));
+                }
+                for (unsigned n = at_once; n < count; ++n) {
+                    write_all(ends[0].b.get(), std::string_view("x"));
+                    auto data = co_await traps::receive(ends[0].a.get(), MSG_DONTWAIT);
+                    REQUIRE(data.has_value());
+                    taken.push_back(std::move(*data));
+                }
+                for (unsigned n = 0; n < at_once; ++n) // they are all different ones
+                    CHECK((taken[n].text() == pattern(100 + n, n)));
+                write_all(ends[0].b.get(), std::string_view("x"));
+                const auto too_many = co_await traps::receive(ends[0].a.get(), MSG_DONTWAIT);
+                CHECK_FALSE(too_many.has_value());
+                taken.clear();
+                const auto again = co_await traps::receive(ends[0].a.get(), MSG_DONTWAIT);
+                CHECK(again.has_value());
+            },
+            options);
+    }
+}
+
 TEST_CASE("P13: a receiver that waits for a buffer goes on as soon as one comes back") {
     each_io_run([]() -> Coro<void> {
         const Ends ends = socket_pair();

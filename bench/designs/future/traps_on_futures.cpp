@@ -411,12 +411,27 @@ std::optional<trapline::Reply> FutureKernel::start_closing(Running& task, int fd
     if (admission == Descriptors::Admission::granted) {
         end_operation(task.operation);
     } else {
-        descriptors_.for_each_in_flight(fd, [this](Operation& other) {
-            if (!std::exchange(other.cancel_requested, true))
-                loop_.cancel_io(other);
-        });
+        end_in_flight(fd);
     }
     return std::nullopt;
+}
+
+void FutureKernel::end_in_flight(int fd) {
+    const auto end = [this](Operation& operation) {
+        if (!std::exchange(operation.cancel_requested, true))
+            loop_.cancel_io(operation);
+    };
+    descriptors_.for_each_on_a_side(fd, end);
+    std::size_t others = descriptors_.others_on(fd);
+    for (auto at = tasks_.rbegin(); at != tasks_.rend() && others > 0; ++at) {
+        Running& task = *at->second;
+        const auto* io = std::get_if<traps::Io>(&task.record.frame.trap);
+        if (io && task.waiting && !task.waiting->done() &&
+            Descriptors::occupies_no_side(io->request, fd)) {
+            --others;
+            end(task.operation);
+        }
+    }
 }
 
 /// Nothing is in flight any more on the descriptor that `operation` closes or releases.

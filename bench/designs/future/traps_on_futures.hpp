@@ -88,6 +88,7 @@ private:
     std::optional<Reply> start_closing(Running& task, int fd);
     void launch(Running& task);
     void over(Running& task, const Completion& completion) noexcept;
+    void end_in_flight(int fd);
     void end_operation(Operation& operation);
 
     std::int64_t cancel(trapline::TaskRecord& record);
