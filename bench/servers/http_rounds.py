@@ -5,19 +5,16 @@ here that of the server's process with all its threads, by what wrk counts as re
 """
 
 import argparse
-import glob
 import json
 import os
-import re
 import shutil
-import signal
-import subprocess
 import sys
 import tempfile
-import time
 
-from rounds import (LOAD_CORE, SERVER_CORE, conditions, host_steal, pinned, progress, ratios,
-                    summary, undisturbed)
+import measuring
+from measuring import (LOAD_CORE, SERVER_CORE, Pinned, conditions, costs_under, progress, ratios,
+                       summary, undisturbed, wait_until_it_listens)
+from measuring import processor_time  # noqa: F401 # for reports on what is measured here
 
 CONNECTIONS = 64
 WANTED = {"text": 0.8, "file": 1.0}
@@ -52,109 +49,54 @@ http {{
 """
 
 
-class Server:
-    """A server process, pinned to its core, for as long as the `with` block."""
+class Server(Pinned):
+    """A web server, by a function that knows its command."""
 
-    next_port = 25600
-
-    def __init__(self, what, work, command, pid_of):
-        self.what, self.work, self.pid_of = what, work, pid_of
-        # A port of its own each time: those of closed connections linger.
-        Server.next_port = 25600 + (Server.next_port - 25599) % 400
-        self.port = Server.next_port
-        self.command = pinned(SERVER_CORE, command(self))
-
-    def __enter__(self):
-        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
-        self.pid = self.pid_of(self.process.pid)
-        return self
-
-    def __exit__(self, *_):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(10)
+    def __init__(self, what, work, command):
+        self.what, self.work = what, work
+        self.port = self.next_port()
+        super().__init__(command(self))
 
 
 def ours(build):
     def command(server):
         files = [server.work + "/files"] if server.what == "file" else []
         return [f"{build}/examples/http", f"127.0.0.1:{server.port}", *files]
-    return command, lambda pid: pid
+    return command
 
 
-def nginx_command(server):
+def nginx_program():
+    return shutil.which("nginx") or shutil.which("/usr/sbin/nginx")
+
+
+def nginx(server):
     with open(server.work + "/nginx.conf", "w", encoding="ascii") as file:
         file.write(NGINX.format(work=server.work, port=server.port, text=TEXT,
                                 files=server.work + "/files"))
-    program = shutil.which("nginx") or "/usr/sbin/nginx"
-    return [program, "-e", server.work + "/error.log", "-c", server.work + "/nginx.conf"]
+    return [nginx_program(), "-e", server.work + "/error.log", "-c", server.work + "/nginx.conf"]
 
 
-def only_child(pid):
-    """The worker of nginx, which serves."""
-    for _ in range(200):
-        with open(f"/proc/{pid}/task/{pid}/children", encoding="ascii") as file:
-            children = file.read().split()
-        if children:
-            return int(children[0])
-        time.sleep(0.01)
-    sys.exit("nginx has not started")
-
-
-def processor_time(pid):
-    """Nanoseconds that all threads ran, and that they waited for a processor."""
-    ran = waited = 0
-    for path in glob.glob(f"/proc/{pid}/task/*/schedstat"):
-        with open(path, encoding="ascii") as file:
-            fields = file.read().split()
-        ran += int(fields[0])
-        waited += int(fields[1])
-    return ran, waited
+def loaded(server, seconds):
+    return measuring.wrk(server.port, "/" if server.what == "text" else "/file.txt", CONNECTIONS,
+                         seconds)
 
 
 def wrk(server, seconds):
-    path = "/" if server.what == "text" else "/file.txt"
-    done = subprocess.run(
-        pinned(LOAD_CORE, ["wrk", "-t", "2", "-c", str(CONNECTIONS), "-d", f"{seconds}s",
-                           "--latency", f"http://127.0.0.1:{server.port}{path}"]),
-        capture_output=True, text=True, check=True)
-    for trouble in ("Socket errors", "Non-2xx"):
-        if trouble in done.stdout:
-            sys.exit(f"wrk: {done.stdout}")
-    return int(re.search(r"(\d+) requests in", done.stdout)[1])
+    """The number of requests."""
+    return loaded(server, seconds)["requests"]
 
 
-def wait_until_it_listens(port):
-    for _ in range(200):
-        listening = f"0100007F:{port:04X} 00000000:0000 0A"
-        with open("/proc/net/tcp", encoding="ascii") as file:
-            if listening in file.read():
-                return
-        time.sleep(0.01)
-    sys.exit(f"nobody listens at port {port}")
-
-
-def measure(what, work, command, pid_of, seconds):
-    with Server(what, work, command, pid_of) as server:
+def measure(what, work, command, seconds):
+    with Server(what, work, command) as server:
         wait_until_it_listens(server.port)
-        wrk(server, 0.2 if seconds < 1 else 1)  # memory, caches, and the connections of before
-        stolen, ticks = host_steal()
-        ran, waited = processor_time(server.pid)
-        began = time.monotonic()
-        requests = wrk(server, seconds)
-        took = (time.monotonic() - began) * 1e9
-        ran_now, waited_now = processor_time(server.pid)
-        stolen_now, ticks_now = host_steal()
-    return {"requests": requests, "per_second": requests / took * 1e9,
-            "cpu_ns": (ran_now - ran) / requests,
-            "busy_percent": (ran_now - ran) / took * 100,
-            "stolen_percent": (stolen_now - stolen) / max(ticks_now - ticks, 1) * 100,
-            "waited_percent": (waited_now - waited) / took * 100}
+        wrk(server, 1)  # memory, caches, and the connections of before
+        return costs_under(lambda: loaded(server, seconds), server)
 
 
 def compare(what, arguments, work, counts):
     servers = {"ours": ours(arguments.build)}
-    if shutil.which("nginx") or os.access("/usr/sbin/nginx", os.X_OK):
-        servers["nginx"] = (nginx_command, only_child)
+    if nginx_program():
+        servers["nginx"] = nginx
     rounds = {name: [] for name in servers}
     for number in range(arguments.rounds):
         names = list(servers)
@@ -162,7 +104,7 @@ def compare(what, arguments, work, counts):
             names.reverse()
         for name in names:
             rounds[name].append(undisturbed(
-                lambda name=name: measure(what, work, *servers[name], arguments.seconds), counts))
+                lambda name=name: measure(what, work, servers[name], arguments.seconds), counts))
         progress(f"{what}, round {number + 1} of {arguments.rounds}")
     results = {name: {"per_second": summary(of, "per_second", max),
                       "cpu_ns": summary(of, "cpu_ns", min),

@@ -149,6 +149,8 @@ private:
     std::uint64_t end_ns_ = 0;
     ProcessorTime at_start_;
     ProcessorTime at_end_;
+    ProcessorTime own_at_start_; ///< the load's, which is to have its core for itself
+    ProcessorTime own_at_end_;
     Histogram latencies_;
 };
 
@@ -256,6 +258,7 @@ void Load::change_phase(std::uint64_t time) {
         phase_ = Phase::measuring;
         if (options_.pid)
             at_start_ = ProcessorTime::of(options_.pid);
+        own_at_start_ = ProcessorTime::of(getpid());
         start_ns_ = now_ns();
         phase_end_ns_ = options_.requests
                             ? ~std::uint64_t{0}
@@ -266,6 +269,7 @@ void Load::change_phase(std::uint64_t time) {
         end_ns_ = time;
         if (options_.pid)
             at_end_ = ProcessorTime::of(options_.pid);
+        own_at_end_ = ProcessorTime::of(getpid());
     }
 }
 
@@ -324,6 +328,7 @@ void Load::print() const {
     const double cpu_ns = static_cast<double>(at_end_.ran_ns - at_start_.ran_ns) / requests;
     const double busy = share(at_start_.ran_ns, at_end_.ran_ns);
     const double waited = share(at_start_.waited_ns, at_end_.waited_ns);
+    const double own_waited = share(own_at_start_.waited_ns, own_at_end_.waited_ns);
     const double stolen = share(at_start_.stolen_ns, at_end_.stolen_ns);
     const double p50 = latencies_.percentile_us(50), p99 = latencies_.percentile_us(99),
                  p999 = latencies_.percentile_us(99.9);
@@ -336,8 +341,10 @@ void Load::print() const {
                     cpu_ns, busy, waited, stolen);
     std::printf("RESULT {\"requests\": %.0f, \"per_second\": %.1f, \"p50_us\": %.1f, "
                 "\"p99_us\": %.1f, \"p999_us\": %.1f, \"max_us\": %.1f, \"cpu_ns\": %.1f, "
-                "\"busy_percent\": %.2f, \"waited_percent\": %.2f, \"stolen_percent\": %.2f}\n",
-                requests, rate, p50, p99, p999, latencies_.max_us(), cpu_ns, busy, waited, stolen);
+                "\"busy_percent\": %.2f, \"waited_percent\": %.2f, "
+                "\"load_waited_percent\": %.2f, \"stolen_percent\": %.2f}\n",
+                requests, rate, p50, p99, p999, latencies_.max_us(), cpu_ns, busy, waited,
+                own_waited, stolen);
 }
 
 void Load::print_idle(std::uint64_t memory_before) const {

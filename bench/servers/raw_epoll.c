@@ -1,6 +1,6 @@
 // An echo server on epoll, as lean as it can be written: edge-triggered, so that an idle
 // descriptor is looked at once; a receive that fills less than the buffer has drained the socket
-// and spares the next one, which would only say EAGAIN.
+// and spares the next one, which would only say EAGAIN, unless the end has come with the data.
 //
 //     server_raw_epoll 127.0.0.1:25000
 #define _GNU_SOURCE
@@ -47,7 +47,7 @@ static bool flush(struct connection* at, const char* data) {
     return true;
 }
 
-static bool serve(struct connection* at) {
+static bool serve(struct connection* at, bool ending) {
     if (at->begin < at->end && !flush(at, at->unsent))
         return false;
     while (at->begin == at->end) {
@@ -57,7 +57,7 @@ static bool serve(struct connection* at) {
             at->end = (size_t)got;
             if (!flush(at, shared))
                 return false;
-            if (got < buffer_bytes)
+            if (got < buffer_bytes && !ending)
                 return true;
         } else if (got == 0) {
             return false;
@@ -101,7 +101,7 @@ int main(int argc, char** argv) {
             struct connection* at = events[i].data.ptr;
             if (!at)
                 accept_all(epoll, listener);
-            else if (!serve(at))
+            else if (!serve(at, events[i].events & EPOLLRDHUP))
                 end(at);
         }
     }

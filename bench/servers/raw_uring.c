@@ -34,6 +34,7 @@ struct connection {
     unsigned begin, end; // of the buffer that is being sent
     int first, last;     // buffers, -1 for none
     bool over;           // nothing more comes in
+    bool gone;           // nothing more goes out
     bool armed;          // a receive is
     char* own;           // with --single
 };
@@ -149,7 +150,7 @@ static void received(const struct io_uring_cqe* cqe, int place) {
         ++taken;
         buffer_length[buffer] = (unsigned)cqe->res;
         next_buffer[buffer] = -1;
-        if (at->over) {
+        if (at->gone) {
             give_buffer_back(buffer);
         } else if (at->first < 0) {
             at->first = at->last = buffer;
@@ -177,7 +178,7 @@ static void sent_buffer(int place) {
         const int buffer = at->first;
         at->first = next_buffer[buffer];
         give_buffer_back(buffer);
-    } while (at->over && at->first >= 0);
+    } while (at->gone && at->first >= 0);
     if (at->first >= 0) {
         at->begin = 0;
         at->end = buffer_length[at->first];
@@ -192,7 +193,7 @@ static void sent(const struct io_uring_cqe* cqe, int place) {
     if (cqe->res > 0)
         at->begin += (unsigned)cqe->res;
     if (cqe->res <= 0) { // the peer is gone: what is left goes nowhere
-        at->over = true;
+        at->over = at->gone = true;
         at->begin = at->end = 0;
     }
     if (at->begin < at->end)

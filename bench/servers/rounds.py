@@ -6,23 +6,17 @@ nothing disturbs it) and the median.
 """
 
 import argparse
-import datetime
 import json
 import os
-import platform
-import re
-import resource
 import shutil
-import signal
 import statistics
-import subprocess
 import sys
 
-SERVER_CORE, LOAD_CORE = 0, 1
+from measuring import (LOAD_CORE, SERVER_CORE, Pinned, Server, conditions, host_steal, idle_memory,
+                       in_turns, pinned, progress, ratios, result_of, summary, undisturbed)
+from measuring import first_match  # noqa: F401 # for reports on what is measured here
+
 PARTS = ["tcp", "inside", "tls", "udp", "proxy", "zero-copy", "sendfile", "unix", "memory"]
-TRIES = 4  # of a round that was disturbed
-REPEATED_MAX = 40  # in all: on a machine that is always busy, repeating does not help
-STOLEN_MAX, WAITED_MAX = 2.0, 4.0  # per cent
 
 SERVERS = {
     "ours": ["server_echo"],
@@ -59,56 +53,6 @@ PAIRS = {
 }
 
 
-def result_of(command):
-    """The RESULT line of a program, which must end well."""
-    done = subprocess.run(command, capture_output=True, text=True)
-    if done.returncode != 0:
-        sys.exit(f"{' '.join(command)}: {done.stderr.strip() or done.returncode}")
-    return json.loads(done.stdout.split("RESULT ", 1)[1])
-
-
-def pinned(core, command):
-    return ["taskset", "-c", str(core), *command]
-
-
-class Pinned:
-    """A process on the servers' core, for as long as the `with` block."""
-
-    last_port = 25099
-
-    @staticmethod
-    def next_port():
-        """One of its own each time: those of closed connections linger."""
-        Pinned.last_port = 25100 + (Pinned.last_port - 25099) % 400
-        return Pinned.last_port
-
-    def __init__(self, command):
-        self.command = pinned(SERVER_CORE, command)
-
-    def __enter__(self):
-        self.process = subprocess.Popen(self.command, stdout=subprocess.DEVNULL)
-        return self
-
-    def __exit__(self, *_):
-        self.process.send_signal(signal.SIGTERM)
-        self.process.wait(10)
-
-
-class Server(Pinned):
-    """An echo server of this folder."""
-
-    def __init__(self, build, command):
-        self.address = f"127.0.0.1:{self.next_port()}"
-        program, *options = command
-        super().__init__([f"{build}/bench/{program}", self.address, *options])
-
-    def load(self, build, *options, program="server_load"):
-        """Runs the load against it."""
-        return result_of(pinned(LOAD_CORE, [
-            f"{build}/bench/{program}", self.address, "--pid", str(self.process.pid),
-            *map(str, options)]))
-
-
 class Proxy(Pinned):
     """A proxy, and whom it passes on to: the load itself."""
 
@@ -120,52 +64,6 @@ class Proxy(Pinned):
         return result_of(pinned(LOAD_CORE, [
             f"{build}/bench/server_load_stream", f"127.0.0.1:{self.at}", f"127.0.0.1:{self.to}",
             "--pid", str(self.process.pid), *map(str, options)]))
-
-
-def disturbed(result):
-    return result["stolen_percent"] > STOLEN_MAX or result["waited_percent"] > WAITED_MAX
-
-
-def undisturbed(measure, counts):
-    """Measures until a round is undisturbed, or else keeps the least disturbed one."""
-    results = []
-    for _ in range(TRIES):
-        results.append(measure())
-        if not disturbed(results[-1]):
-            return results[-1]
-        if counts["repeated"] == REPEATED_MAX:
-            break
-        counts["repeated"] += 1
-    counts["disturbed"] += 1
-    return min(results, key=lambda r: r["stolen_percent"] + r["waited_percent"])
-
-
-def host_steal():
-    """Ticks that the host took, and all ticks, of all processors."""
-    with open("/proc/stat", encoding="ascii") as stat:
-        ticks = [int(field) for field in stat.readline().split()[1:]]
-    return ticks[7], sum(ticks[:8])
-
-
-def summary(rounds, key, best):
-    values = [r[key] for r in rounds]
-    return {"best": best(values), "median": statistics.median(values)}
-
-
-def ratios(results, ours, floor):
-    return {kind: results[ours]["cpu_ns"][kind] / results[floor]["cpu_ns"][kind]
-            for kind in ("best", "median")}
-
-
-def in_turns(names, connections, arguments, counts, measure):
-    """The results of each name's rounds."""
-    rounds = {name: [] for name in names}
-    for number in range(arguments.rounds):
-        shift = number % len(names)  # nobody is always the first
-        for name in names[shift:] + names[:shift]:
-            rounds[name].append(undisturbed(lambda name=name: measure(name), counts))
-        progress(f"{connections} connections, round {number + 1} of {arguments.rounds}")
-    return rounds
 
 
 def measured_rounds(servers, connections, arguments, counts, *options, program="server_load"):
@@ -315,49 +213,9 @@ def unix_pairs(arguments, counts):
 
 
 def memory(arguments):
-    soft, hard = resource.getrlimit(resource.RLIMIT_NOFILE)
-    resource.setrlimit(resource.RLIMIT_NOFILE, (hard, hard))
-    connections = min(arguments.idle, hard - 100)
-    progress(f"{connections} idle connections")
-    with Server(arguments.build, SERVERS["ours, receive()"]) as server:
-        # What the program needs in any case is there after the first one.
-        server.load(arguments.build, "--connections", 1, "--requests", 1)
-        result = server.load(arguments.build, "--connections", connections, "--idle")
-    resource.setrlimit(resource.RLIMIT_NOFILE, (soft, hard))
-    return result
-
-
-def progress(text):
-    if sys.stderr.isatty():
-        print(f"\r\033[K{text}", end="", file=sys.stderr, flush=True)
-
-
-def first_match(path, pattern):
-    try:
-        with open(path, encoding="utf-8") as file:
-            found = re.search(pattern, file.read(), re.MULTILINE)
-    except OSError:
-        return "unknown"
-    return found.group(1) if found else "unknown"
-
-
-def conditions(build):
-    with open(f"{build}/compile_commands.json", encoding="utf-8") as file:
-        words = next(entry["command"].split() for entry in json.load(file)
-                     if entry["file"].endswith(".cpp"))
-    program = next(word for word in words if "++" in word)  # it may stand behind ccache
-    compiler = subprocess.run([program, "--version"], capture_output=True, text=True,
-                              check=False).stdout.split("\n", maxsplit=1)[0]
-    liburing = subprocess.run(["pkg-config", "--modversion", "liburing"], capture_output=True,
-                              text=True, check=False).stdout.strip() or "unknown"
-    return {
-        "processor": first_match("/proc/cpuinfo", r"^model name\s*:\s*(.*)$"),
-        "processors": os.cpu_count(),
-        "linux": platform.release(),
-        "compiler": compiler,
-        "liburing": liburing,
-        "date": datetime.datetime.now().astimezone().isoformat(timespec="minutes"),
-    }
+    progress(f"{arguments.idle} idle connections")
+    server = Server(arguments.build, SERVERS["ours, receive()"])
+    return idle_memory(server, arguments.build, arguments.idle)
 
 
 def percent(ratio):
