@@ -88,7 +88,8 @@ inline void each_io_run(const Main& main) {
 
 inline void each_run(const Main& main) {
     each_io_run(main);
-    on_engine(simulation(), [&](const KernelOptions& options) { run_and_shut_down(options, main); });
+    on_engine(simulation(),
+              [&](const KernelOptions& options) { run_and_shut_down(options, main); });
 }
 
 /// Lets the others run `turns` times: long enough for a spawned task to block, and for what it
