@@ -45,6 +45,8 @@ def server_problems(servers, effort):
                 yield f"{name} was not measured at {connections} connections"
         if not any(name.startswith("raw io_uring") for name in of):
             yield f"raw io_uring was not measured at {connections} connections"
+    if bad_number(servers["pipelined"].get("ours", {}).get("cpu_ns")):
+        yield "ours was not measured with several requests in flight"
     for name in ("ours", "raw io_uring"):
         if bad_number(servers["unix"].get(name, {}).get("cpu_ns")):
             yield f"{name} was not measured over socket pairs"

@@ -146,6 +146,10 @@ def raw_section(servers):
     for connections, of in servers["tcp"].items():
         add_servers(section, f"raw-{connections}", f"TCP echo, {int(connections):,} connections",
                     of)
+    if servers["pipelined"]:
+        add_servers(section, "raw-pipelined",
+                    "TCP echo, 64 connections with 16 requests in flight each",
+                    servers["pipelined"])
     if servers["unix"]:
         add_servers(section, "raw-unix", "echo over socket pairs", servers["unix"])
     return section

@@ -29,6 +29,7 @@ KEPT = ["cpu_ns", "per_second", "p50_us", "p99_us"]
 COUNTED = ["system_calls", "allocations", "allocated_bytes"]
 REQUESTS_COUNTED = 20_000
 HTTP_CLIENTS = 64
+PIPELINED_CLIENTS, PIPELINED_DEPTH = 64, 16
 
 
 class DesignServer(measuring.Pinned):
@@ -163,15 +164,22 @@ def beside_raw(build, effort, counts, progress):
         of = rounds.measured_rounds({name: rounds.SERVERS[name] for name in BESIDE_RAW},
                                     connections, arguments, counts)
         tcp[str(connections)] = {name: samples(result["rounds"]) for name, result in of.items()}
+    progress("echo beside raw C, pipelined")
+    pipelined = rounds.measured_rounds(
+        {name: rounds.SERVERS[name] for name in BESIDE_RAW}, PIPELINED_CLIENTS, arguments, counts,
+        "--depth", PIPELINED_DEPTH)
     progress("echo over socket pairs")
     pairs = rounds.unix_pairs(arguments, counts)["programs"]
     unix = {name: {"cpu_ns": [one["cpu_ns"] for one in result["rounds"]],
                    "system_calls": [result["system_calls"]]}
             for name, result in pairs.items()}
     wanted = " ".join(map(str, effort.connections))
-    return {"tcp": tcp, "unix": unix, "commands": [
+    pipelined = {name: samples(result["rounds"]) for name, result in pipelined.items()}
+    return {"tcp": tcp, "pipelined": pipelined, "unix": unix, "commands": [
         f"sh bench/servers.sh tcp unix --connections {wanted} --rounds {effort.server_rounds} "
-        f"--seconds {effort.seconds} --trips {effort.trips}"]}
+        f"--seconds {effort.seconds} --trips {effort.trips}",
+        f"taskset -c {measuring.LOAD_CORE} {shown([build])}/bench/server_load 127.0.0.1:25000 "
+        f"--connections {PIPELINED_CLIENTS} --depth {PIPELINED_DEPTH} --pid PID"]}
 
 
 # --- the peers -------------------------------------------------------------------------------

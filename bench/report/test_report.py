@@ -62,6 +62,8 @@ def made_up_servers():
         "raw io_uring, multishot": made_up_server(5001),
         "raw io_uring, single": made_up_server(5300), "raw epoll": made_up_server(5600)}
         for connections in (64, 512, 4096)},
+        "pipelined": {"ours": made_up_server(340), "raw io_uring, multishot": made_up_server(339),
+                      "raw epoll": made_up_server(345)},
         "unix": {"ours": {"cpu_ns": noisy(3540)}, "raw io_uring": {"cpu_ns": noisy(3410)}},
         "commands": ["sh bench/servers.sh tcp unix"]}
 

@@ -51,9 +51,10 @@ bool Scheduler::turn() {
         serve_engine();
     else if (ready_.empty())
         return false;
-    WaitList now = std::exchange(ready_, {});
-    while (Waiter* waiter = now.pop())
-        waiter->handle_.resume();
+    for (Waiter* waiter = ready_.take_all(); waiter;) {
+        Waiter& now = *std::exchange(waiter, WaitList::next(*waiter));
+        now.handle_.resume();
+    }
     return true;
 }
 

@@ -97,6 +97,12 @@ public:
             remove(*waiter);
         return waiter;
     }
+    /// The first one, from which next() leads to the others; leaves none.
+    Waiter* take_all() noexcept {
+        last_ = nullptr;
+        return std::exchange(first_, nullptr);
+    }
+    static Waiter* next(const Waiter& waiter) noexcept { return waiter.next_; }
     void remove(Waiter& waiter) noexcept {
         (waiter.previous_ ? waiter.previous_->next_ : first_) = waiter.next_;
         (waiter.next_ ? waiter.next_->previous_ : last_) = waiter.previous_;

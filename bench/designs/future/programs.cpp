@@ -329,6 +329,8 @@ private:
     Transport* transport_ = nullptr;
 };
 
+// --- http
+
 class HttpProtocol final : public Protocol {
 public:
     void connection_made(Transport& transport) override {
@@ -369,6 +371,8 @@ private:
     std::string request_; ///< what there is of it
     Handle limit_;
 };
+
+// --- server
 
 template <class Made>
 Coroutine<std::uint64_t> serve(int port) {

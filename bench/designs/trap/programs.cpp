@@ -280,18 +280,7 @@ Coro<> echo_client(TcpStream client) {
         co_await client.send_all(std::span(buffer).first(n));
 }
 
-Coro<> http_client(TcpStream client) {
-    std::array<char, 4096> buffer;
-    std::size_t filled = 0;
-    while (std::size_t n = co_await timeout_after(
-               5s, client.recv(std::as_writable_bytes(std::span(buffer).subspan(filled))))) {
-        filled += n;
-        if (!std::string_view(buffer.data(), filled).ends_with("\r\n\r\n"))
-            continue;
-        co_await client.send_all(std::as_bytes(std::span(designs::http_answer)));
-        filled = 0;
-    }
-}
+// --- server
 
 Coro<> accepts(TcpListener& listener, Coro<> (*handler)(TcpStream)) {
     for (;;)
@@ -310,6 +299,21 @@ Coro<std::uint64_t> server(int port, Coro<> (*handler)(TcpStream)) {
 
 void echo(Run& run) {
     measure(run, [&] { return server(run["port"], echo_client); }, Run::Warm::no);
+}
+
+// --- http
+
+Coro<> http_client(TcpStream client) {
+    std::array<char, 4096> buffer;
+    std::size_t filled = 0;
+    while (std::size_t n = co_await timeout_after(
+               5s, client.recv(std::as_writable_bytes(std::span(buffer).subspan(filled))))) {
+        filled += n;
+        if (!std::string_view(buffer.data(), filled).ends_with("\r\n\r\n"))
+            continue;
+        co_await client.send_all(std::as_bytes(std::span(designs::http_answer)));
+        filled = 0;
+    }
 }
 
 void http(Run& run) {
