@@ -12,6 +12,11 @@ root=$(cd "$(dirname "$0")/.." && pwd)
 . "$root/tests/setup.sh"
 cd "$root"
 
+usage() {
+    sed -n '2,/^# shellcheck/{/shellcheck/d;s/^# \{0,1\}//p;}' bench/run.sh
+    exit "$1"
+}
+
 # The python3 that has matplotlib: Debian's packages are for Debian's, which others may hide.
 find_python() {
     for python in python3 /usr/bin/python3; do
@@ -59,6 +64,9 @@ install_report() {
     has size || wanted="$wanted binutils"
     [ -e /usr/include/valgrind/callgrind.h ] || wanted="$wanted valgrind"
     [ -z "$wanted" ] || install_packages $wanted
+    case $wanted in
+    *valgrind*) touch bench/designs/program.cpp ;; # compiled without its header it counts nothing
+    esac
     find_python || die "no python3 here has matplotlib"
 }
 
@@ -70,12 +78,25 @@ programs_like() {
 asked=${CXX:-}${MESON_ARGS:-}
 only=
 previous=
+measures=true
 for argument; do
-    [ "$previous" = --only ] && only="$only $argument"
-    previous=$argument
+    case $previous$argument in
+    --only | --compare | --again) ;;
+    --only=*) only="$only ${argument#--only=}" ;;
+    --onlydesigns | --onlyservers | --onlypeers) only="$only $argument" ;;
+    --full | --smoke | --compare=* | --compare*) ;;
+    --again*) measures= ;;
+    -h | --help) usage 0 ;;
+    *) usage 2 ;;
+    esac
+    case $argument in
+    --only | --compare | --again) previous=$argument ;;
+    *) previous= ;;
+    esac
 done
 
 install_report
+[ -n "$measures" ] || exec $python bench/report/run.py --build "$BUILD" "$@"
 install_missing tests
 case $only in
 '' | *peers*) install_peers ;;

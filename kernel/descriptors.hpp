@@ -19,7 +19,7 @@ public:
         granted,
         busy,    ///< another operation is on the same side
         closing, ///< a Close of the descriptor is under way
-        waits,   ///< a Close that must wait for what for_each_in_flight() shows
+        waits,   ///< a Close that must wait for for_each_on_a_side() and others_on() tell of
         no_memory,
     };
 

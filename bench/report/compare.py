@@ -1,7 +1,7 @@
 """What changed between two results.json: every median that moved by more than the spread."""
 
 from parts import Section, Table
-from samples import JUDGED_FROM, number, share, summary, verdict
+from samples import JUDGED_FROM, moved, number, share, summary
 
 # Exact counts and sizes: one value is enough to judge.
 STEADY = {"instructions", "allocations", "allocated_bytes", "system_calls", "object_text",
@@ -30,6 +30,7 @@ def flat(results):
     servers = results.get("servers") or {}
     for connections, of in servers.get("tcp", {}).items():
         add(found, f"TCP echo, {connections} connections", of)
+    add(found, "TCP echo, pipelined", servers.get("pipelined", {}))
     add(found, "echo over socket pairs", servers.get("unix", {}))
     peers = results.get("peers") or {}
     for kind in ("echo", "http"):
@@ -54,7 +55,7 @@ def changes(old, new):
     for key in after:
         if key not in before:
             continue
-        said = verdict(after[key], before[key], key[2] in STEADY)
+        said = moved(after[key], before[key], key[2] in STEADY)
         unknown += said == "unknown"
         was, now = summary(before[key]).median, summary(after[key]).median
         if said in ("less", "more") and abs(now - was) >= LEAST.get(key[2], 0):
@@ -75,8 +76,8 @@ def difference(before, after):
 
 
 def section(of):
-    moved = len(of["rows"])
-    texts = [f"Beside the run of {of['date']}: of {of['compared']} numbers, {moved} moved by more "
+    count = len(of["rows"])
+    texts = [f"Beside the run of {of['date']}: of {of['compared']} numbers, {count} moved by more "
              f"than the spread, {of['unknown']} have too few rounds to judge. {of['added']} are "
              f"new and {of['gone']} are gone."]
     if of["conditions"]:
@@ -84,7 +85,7 @@ def section(of):
     table = Table(["what", "who", "measure", "before", "now", "change", ""], [
         [what, who, measure, number(before), number(after), difference(before, after), said]
         for what, who, measure, before, after, said in of["rows"]])
-    return Section("changes", "What changed", texts, tables=[table] if moved else [])
+    return Section("changes", "What changed", texts, tables=[table] if count else [])
 
 
 def told(of):

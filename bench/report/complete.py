@@ -3,17 +3,25 @@
 import math
 
 import sections
-from cases import CASES, ONLY_IN
+from cases import CASES, DESIGNS, ONLY_IN
 
 ALWAYS = ["designs", "summary", "goals", *sections.GROUPS, "code", "raw", "peers", "machine"]
 
 
 def bad_number(values):
-    return not values or any(not math.isfinite(value) or value < 0 for value in values)
+    return not values or any(not math.isfinite(value) or value <= 0 for value in values)
+
+
+def counted(case, effort):
+    """What a smoke counts must be counted; else there may be reasons, and the report has them."""
+    return effort.counted is not None and case["program"] in effort.counted
 
 
 def design_problems(designs, effort):
     cases = designs["cases"]
+    for design in DESIGNS:
+        if design not in designs["present"]:
+            yield f"{design} is not built"
     for case in CASES:
         if case.program in ONLY_IN and case.title in designs["skipped"]:
             continue
@@ -27,6 +35,8 @@ def design_problems(designs, effort):
                     yield f"{case['title']} was not measured in {design}"
             elif bad_number(of.get("cpu_ns")):
                 yield f"{case['title']} in {design} has no processor time"
+            elif counted(case, effort) and bad_number(of.get("instructions")):
+                yield f"{case['title']} in {design} has no instructions counted"
     for kind in ("echo", "http"):
         if not any(case["program"] == kind for case in cases.values()):
             yield f"{kind} was not measured in the designs"
@@ -56,6 +66,9 @@ def peer_problems(peers):
     for kind in ("echo", "http"):
         if not peers.get(kind):
             yield f"no peer was measured by {kind}"
+            continue
+        if kind == "http" and not any("ours" in of for of in peers[kind].values()):
+            continue  # without llhttp there is none of ours
         for connections, of in peers.get(kind, {}).items():
             if bad_number(of.get("ours", {}).get("cpu_ns")):
                 yield f"ours was not measured by {kind} at {connections} connections"

@@ -86,6 +86,8 @@ class Callgrind:
         operations = re.search(r'"operations": (\d+)', done.stdout)
         if done.returncode != 0 or not total or not operations:
             raise NotCounted(f"callgrind cannot run it: {done.stderr.strip()[-200:]}")
+        if int(total[1]) == 0:
+            raise NotCounted("the program was built without valgrind/callgrind.h")
         return int(total[1]) / max(int(operations[1]), 1)
 
 

@@ -46,6 +46,8 @@ def measure(build, effort, wanted, progress):
     if "peers" in wanted:
         progress("peers")
         results["peers"] = servers.beside_peers(build, effort, progress)
+        for what in ("repeated", "disturbed"):
+            counts[what] += (results["peers"] or {}).get("rounds", {}).get(what, 0)
     results["conditions"]["rounds"] = (
         f"{counts['repeated']} were disturbed and repeated, {counts['disturbed']} stayed "
         "disturbed")

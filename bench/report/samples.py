@@ -29,11 +29,34 @@ def summary(values):
     return Summary(statistics.median(values), low, high, len(values))
 
 
-def verdict(a, b, steady=False):
-    """How `a` stands to `b`: "less", "more", "tie", or "unknown" with too few samples.
+def by_round(a, b):
+    """The ratio of each round of one run, in which both were measured one after the other: what
+    the machine did to both falls out. None if there are not as many of both.
+    """
+    if not a or not b or len(a) != len(b) or not all(b):
+        return None
+    return [ours / theirs for ours, theirs in zip(a, b)]
 
-    A difference of the medians that is smaller than the larger of both interquartile ranges is a
-    tie.
+
+def verdict(a, b, steady=False):
+    """How `a` stands to `b` in one run: "less", "more", "tie", or "unknown" with too few rounds.
+
+    A difference that is smaller than its spread is a tie: that of the rounds' ratios.
+    """
+    ratios = by_round(a, b)
+    if steady or ratios is None:
+        return moved(a, b, steady)
+    of = summary(ratios)
+    if of.count < JUDGED_FROM:
+        return "unknown"
+    if of.median == 1 or abs(of.median - 1) < of.spread:
+        return "tie"
+    return "less" if of.median < 1 else "more"
+
+
+def moved(a, b, steady=False):
+    """The same for two runs, whose rounds have nothing to do with each other: the spread is the
+    larger of both interquartile ranges.
     """
     a, b = summary(a), summary(b)
     if a is None or b is None:
@@ -51,7 +74,10 @@ def verdict(a, b, steady=False):
 
 
 def ratio(a, b):
-    """Of the medians; None where there is none."""
+    """Of one run: the median of the rounds' ratios. None where there is none."""
+    ratios = by_round(a, b)
+    if ratios is not None:
+        return statistics.median(ratios)
     a, b = summary(a), summary(b)
     return a.median / b.median if a and b and b.median else None
 

@@ -17,8 +17,9 @@ DESIGN_TEXTS = {
               "Each costs an object and a turn of the loop.",
     "awaiter": "The design of most C++ coroutine libraries. The operation’s state lives in "
                "the awaiter, inside the waiting coroutine’s frame, and the completion resumes "
-               "that coroutine directly. There is nothing between the coroutine and the ring, and "
-               "nothing to swap, either: the engine’s type is known to the code that waits.",
+               "that coroutine directly. Between the coroutine and the engine there is only its "
+               "scheduler, and that one is compiled in: another engine can be put below it, but "
+               "no other loop.",
 }
 GROUPS = {
     "tasks": ("Tasks", "A task lets others run (from the depth of some coroutines), is made and "
@@ -189,7 +190,7 @@ def goals_section(results):
              for state in (goals.REACHED, goals.MISSED, goals.UNKNOWN)}
     section = Section("goals", "The goals", [
         "What the trap design is wanted to reach, in processor time unless something else is "
-        "said; ratios are those of the medians."])
+        "said; ratios are those of the rounds, their median."])
     section.tables = [Table(["goal", "wanted", "measured", "outcome", ""], [
         [one.goal, one.wanted, one.measured, one.state, one.note] for one in outcomes])]
     section.findings = [f"Of {len(outcomes)} goals {count[goals.REACHED]} are reached, "

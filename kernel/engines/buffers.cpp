@@ -56,7 +56,6 @@ void ProvidedBuffers::show(unsigned more) noexcept {
         take_back(shown_);
 }
 
-/// Gives Linux more, unless enough has come back meanwhile. Answers false if it has all of them.
 bool ProvidedBuffers::show_more() noexcept {
     if (shown_ == count_)
         return false;

@@ -32,6 +32,9 @@ public:
     /// Buffers that Linux can still take, as far as is known here.
     std::size_t left() const noexcept { return lent() < shown_ ? shown_ - lent() : 0; }
 
+    /// Gives Linux more, unless enough has come back meanwhile. Answers false if it has all.
+    bool show_more() noexcept;
+
     /// Fills in a submission, its flags too.
     void prepare(io_uring_sqe& sqe, const traps::Receive& request) noexcept;
 
@@ -43,7 +46,6 @@ public:
 private:
     void take_back(std::uint32_t buffer) noexcept override;
     void show(unsigned more) noexcept;
-    bool show_more() noexcept;
 
     ProvidedBuffers(unsigned count, unsigned bytes) noexcept
         : count_(count), bytes_(bytes), shown_(count) {}

@@ -257,6 +257,8 @@ Engine::Started UringEngine::start(Operation& operation) noexcept {
 /// As many as there are buffers for go on: each has something to receive, see judge(), and takes
 /// one. So nobody is woken for nothing, and no timer is needed.
 [[gnu::noinline]] void UringEngine::feed_starved() noexcept {
+    if (buffers_->left() == 0)
+        buffers_->show_more();
     for (std::size_t left = buffers_->left(); left > 0 && !starved_.empty(); --left) {
         Operation* operation = starved_.pop();
         operation->phase = in_flight;

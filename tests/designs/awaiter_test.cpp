@@ -340,6 +340,36 @@ TEST_CASE("awaiters: an event wakes all who wait, and nobody waits after it") {
     CHECK(how == "stopped had ");
 }
 
+TEST_CASE("awaiters: who is over in the same turn as another is not stopped any more") {
+    const LeakGuard guard;
+    World world;
+    std::string how;
+    world.scheduler.run([](std::string& to) -> Task<> {
+        const auto stops = [](std::string& said, std::optional<JoinHandle<>>& other) -> Task<> {
+            co_await nop();
+            other->request_stop();
+            said += "first ";
+        };
+        const auto goes_on = [](std::string& said) -> Task<> {
+            co_await nop();
+            said += "second ";
+            co_await yield(); // here it notices
+            said += "too far";
+        };
+        Scheduler& here = co_await scheduler();
+        std::optional<JoinHandle<>> second;
+        const auto first = here.spawn(stops(to, second));
+        second.emplace(here.spawn(goes_on(to)));
+        co_await first.join();
+        try {
+            co_await second->join();
+        } catch (const Stopped&) {
+            to += "stopped";
+        }
+    }(how));
+    CHECK(how == "first second stopped");
+}
+
 TEST_CASE("awaiters: bytes go through sockets, and a limit takes a receive back") {
     const LeakGuard guard;
     Scheduler scheduler{trapline::make_epoll_engine({})};

@@ -254,16 +254,21 @@ struct Pipe {
     Descriptor writer;
     static Pipe open() {
         int ends[2];
-        if (::pipe2(ends, O_CLOEXEC | O_NONBLOCK) != 0)
+        if (::pipe2(ends, O_CLOEXEC) != 0)
             throw std::system_error(errno, std::system_category(), "pipe");
         return {Descriptor{ends[0]}, Descriptor{ends[1]}};
     }
 };
 
+Task<> write_all(int fd, std::span<const std::byte> data) {
+    while (!data.empty())
+        data = data.subspan(co_await write(fd, data));
+}
+
 Task<> sends_back(Descriptor from, Descriptor to) {
     Message message;
     while (std::size_t n = co_await read(from.get(), message))
-        co_await write(to.get(), std::span(message).first(n));
+        co_await write_all(to.get(), std::span(message).first(n));
 }
 
 Task<std::uint64_t> pipe_ping_pong(int operations) {
@@ -273,7 +278,7 @@ Task<std::uint64_t> pipe_ping_pong(int operations) {
         (co_await scheduler()).spawn(sends_back(std::move(there.reader), std::move(back.writer)));
     Message message{};
     for (int i = 0; i < operations / 2; ++i) {
-        co_await write(there.writer.get(), message);
+        co_await write_all(there.writer.get(), message);
         std::size_t got = 0;
         while (got < message.size())
             got += co_await read(back.reader.get(), std::span(message).subspan(got));

@@ -8,6 +8,10 @@ using trapline::OperationList;
 Scheduler::Scheduler(std::unique_ptr<trapline::Engine> engine) noexcept
     : engine_(std::move(engine)) {}
 
+inline Waiter& Scheduler::waiter_of(const Operation& operation) noexcept {
+    return *reinterpret_cast<Waiter*>(operation.task);
+}
+
 detail::Root& Scheduler::begin(std::coroutine_handle<> coroutine, Chain*& chain) {
     detail::Root& root = *new detail::Root{coroutine};
     root.scheduler = this;
@@ -62,11 +66,12 @@ void Scheduler::serve_engine() {
     if (in_flight_ != 0 || ready_.empty()) {
         OperationList completed;
         engine_->wait(ready_.empty() ? timers_.next() : TimePoint::min(), completed);
-        while (Operation* operation = completed.pop()) {
+        // All of them are over, and not to be stopped any more by those that go on first.
+        for (const Operation* operation = completed.front(); operation; operation = operation->next)
+            waiter_of(*operation).chain_->waiting = nullptr;
+        while (const Operation* operation = completed.pop()) {
             --in_flight_;
-            auto& waiter = *reinterpret_cast<Waiter*>(operation->task);
-            waiter.chain_->waiting = nullptr;
-            waiter.handle_.resume(); // nobody stands between
+            waiter_of(*operation).handle_.resume(); // nobody stands between
         }
     }
     if (!timers_.empty()) {

@@ -215,6 +215,7 @@ private:
     void run_until_ended(const detail::Root& main);
     bool turn();
     void serve_engine();
+    static Waiter& waiter_of(const trapline::Operation& operation) noexcept;
     void stop_the_rest();
     void leave(detail::Root& root) noexcept;
 

@@ -112,7 +112,7 @@ private:
 template <class T>
 class Queue {
 public:
-    explicit Queue(std::size_t capacity) noexcept : capacity_(capacity) {}
+    explicit Queue(std::size_t capacity) noexcept : capacity_(capacity) {} ///< at least 1
 
     class Get : public Waiter {
     public:

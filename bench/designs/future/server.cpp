@@ -43,8 +43,15 @@ void ServerState::over(Operation& operation) noexcept {
         loop_.call_soon([self, socket = Socket{loop_, static_cast<int>(result)}]() mutable {
             self->accepted(std::move(socket));
         });
-    if (listening_ && !operation.cancel_requested) // else we, or the loop, are to go
-        accept();
+    if (!listening_ || operation.cancel_requested)
+        return; // we, or the loop, are to go
+    if (result >= 0)
+        return accept();
+    using namespace std::chrono_literals; // there may be memory then
+    loop_.call_later(10ms, [self] {
+        if (self->listening_ && !self->accepting_)
+            self->accept();
+    });
 }
 
 void ServerState::accepted(Socket socket) {

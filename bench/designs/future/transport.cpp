@@ -342,6 +342,8 @@ void Transport::write_ready() {
                                                 : operation.stopped_by,
                            "send");
     }
+    if (static_cast<std::size_t>(operation.result) < sending_bytes_)
+        return fatal_error(EPIPE, "send"); // a reset half way hides behind a short count
     buffered_ -= sending_bytes_;
     if (buffered_ > 0)
         send_more();
