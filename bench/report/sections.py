@@ -210,8 +210,9 @@ def designs_section(results):
         texts.append("Missing in this run: " + "; ".join(
             f"{name} ({why})" for name, why in designs["missing"].items()) + ".")
     texts.append(f"Each number is the median of its rounds, in which every design ran once, on one "
-                 f"core, and another one first each time. A difference that is smaller than the "
-                 f"spread (the larger of both interquartile ranges) is called a tie. Fewer than "
+                 f"core, and another one first each time. Who needs more is told by the rounds' "
+                 f"ratios, so that what the machine does to a whole round falls out: a difference "
+                 f"smaller than their interquartile range is called a tie. Fewer than "
                  f"{JUDGED_FROM} rounds are not judged.")
     return Section("designs", "What is compared", texts, list(DESIGN_TEXTS.items()))
 
