@@ -118,8 +118,10 @@ Coro<typename LimitedResult<ignore, R>::type> with_limit(std::variant<Duration, 
     if (scope.expired()) {
         if constexpr (!ignore)
             throw scope.report();
+        else if constexpr (std::is_void_v<R>)
+            co_return false;
         else
-            co_return {};
+            co_return std::nullopt; // an empty std::optional, moved, makes g++ 14 warn
     }
     if constexpr (ignore && std::is_void_v<R>) {
         outcome.take();
