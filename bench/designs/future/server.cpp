@@ -45,10 +45,13 @@ void ServerState::over(Operation& operation) noexcept {
         });
     if (!listening_ || operation.cancel_requested)
         return; // we, or the loop, are to go
-    if (result >= 0)
-        return accept();
-    using namespace std::chrono_literals; // there may be memory then
-    loop_.call_later(10ms, [self] {
+    result >= 0 ? accept() : accept_later();
+}
+
+/// There may be memory then.
+void ServerState::accept_later() {
+    using namespace std::chrono_literals;
+    loop_.call_later(10ms, [self = Ref<ServerState>{this}] {
         if (self->listening_ && !self->accepting_)
             self->accept();
     });

@@ -37,6 +37,7 @@ public:
 
 private:
     void over(Operation& operation) noexcept override;
+    void accept_later();
     void accepted(Socket socket);
     void wake_if_closed();
 
