@@ -14,6 +14,7 @@
 
 #include <unistd.h>
 
+// Callgrind, run with --instr-atstart=no, counts what is measured and nothing else.
 #if __has_include(<valgrind/callgrind.h>)
 #include <valgrind/callgrind.h>
 #else
