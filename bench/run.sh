@@ -59,10 +59,9 @@ install_peers() {
 install_report() {
     wanted=
     find_python || wanted="$wanted python3-matplotlib"
-    has valgrind || wanted="$wanted valgrind"
+    has valgrind && [ -e /usr/include/valgrind/callgrind.h ] || wanted="$wanted valgrind"
     has wrk || wanted="$wanted wrk"
     has size || wanted="$wanted binutils"
-    [ -e /usr/include/valgrind/callgrind.h ] || wanted="$wanted valgrind"
     [ -z "$wanted" ] || install_packages $wanted
     case $wanted in
     *valgrind*) touch bench/designs/program.cpp ;; # compiled without its header it counts nothing
