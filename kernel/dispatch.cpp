@@ -1,7 +1,7 @@
 // Running tasks and answering their traps, all in one place so that the compiler sees the whole way
 // of a trap. What a trap does neither throws nor allocates; what it
 // cannot have is an error in its reply.
-#include "kernel.hpp"
+#include "io.inl.hpp"
 
 #include <algorithm>
 #include <cerrno>
@@ -139,10 +139,11 @@ bool Kernel::stuck() noexcept {
 inline bool Kernel::take_completions(TimePoint deadline) {
     OperationList completed;
     engine_->wait(deadline, completed);
-    const bool any = !completed.empty();
-    while (Operation* operation = completed.pop())
+    for (Operation *operation = completed.front(), *next = nullptr; operation; operation = next) {
+        next = operation->next; // it may be started anew from here on
         complete(*operation);
-    return any;
+    }
+    return !completed.empty();
 }
 
 void Kernel::serve_world(bool may_wait) {

@@ -1,71 +1,29 @@
 // I/O between tasks and the engine: who may use a descriptor, what ends before it is closed, and
 // what a completion means to the task that waits for it.
-#include "kernel.hpp"
+#include "io.inl.hpp"
 
 #include <algorithm>
 #include <cerrno>
 #include <limits>
-#include <memory>
 
 namespace trapline {
 
 namespace {
-
-Operation& make_operation(TaskRecord& task, const traps::IoRequest& request) noexcept {
-    auto& operation = *::new (&control(task).operation) Operation;
-    operation.request = &request;
-    operation.task = &task;
-    return operation;
-}
 
 /// What an IoRelease waits for as a Close would. It never reaches the engine.
 constexpr traps::IoRequest release = traps::Close{-1};
 
 } // namespace
 
-/// `operation` is over: takes it out of the table, and lets go on who waited for that.
-inline void Kernel::leave_descriptors(Operation& operation) noexcept {
-    descriptors_.leave(operation, [this](Operation& closer) { close_now(closer); });
-}
-
-inline Reply Kernel::io_reply(TaskRecord& task) noexcept {
-    const Operation& operation = control(task).operation;
-    // The result wins: only what the interrupt really stopped ends by it.
-    if (operation.cancel_requested && operation.ended_by_cancel() && may_take_interrupt(task))
-        [[unlikely]]
-        return interrupted_io_reply(task);
-    return {.value = operation.result, .stopped_by = operation.stopped_by};
-}
-
-inline Kernel::Answer Kernel::launch(TaskRecord& task) noexcept {
-    Operation& operation = control(task).operation;
-    if (engine_->start(operation) == Engine::Started::in_flight) [[likely]] {
-        task.state = TaskState::blocked;
-        ++awaited_;
-        return Answer::later;
-    }
-    return over_at_once(task);
-}
-
 [[gnu::noinline]] Kernel::Answer Kernel::over_at_once(TaskRecord& task) noexcept {
     leave_descriptors(control(task).operation);
-    return reply_now(task, io_reply(task));
+    reply_io(task);
+    return Answer::now;
 }
 
 /// A ReadWait or WriteWait is short for a Poll, and becomes it where it lies.
 Kernel::Answer Kernel::start_poll(TaskRecord& task, const traps::Poll& poll) noexcept {
     return start_io(task, task.frame.trap.emplace<traps::Io>(traps::IoRequest{poll}).request);
-}
-
-/// `request` lies in the task's trap, and stays there until the operation is over.
-Kernel::Answer Kernel::start_io(TaskRecord& task, const traps::IoRequest& request) noexcept {
-    if (may_take_interrupt(task) && traps::interruptible(request)) [[unlikely]] {
-        return reply_pending(task);
-    }
-    Operation& operation = make_operation(task, request);
-    if (const int error = Descriptors::error_of(descriptors_.enter(operation))) [[unlikely]]
-        return reply_now(task, {-error});
-    return launch(task);
 }
 
 /// The descriptor of a Close, or of an IoRelease, which is a Close without the closing.
@@ -78,7 +36,7 @@ int Kernel::closing(const TaskRecord& task) noexcept {
 
 Kernel::Answer Kernel::start_closing(TaskRecord& task) noexcept {
     const auto* io = std::get_if<traps::Io>(&task.frame.trap);
-    Operation& operation = make_operation(task, io ? io->request : release);
+    Operation& operation = detail::make_operation(task, io ? io->request : release);
     const int fd = closing(task);
     end_held(fd);
     const Descriptors::Admission admission = descriptors_.enter_closing(operation, fd);
@@ -138,21 +96,11 @@ Kernel::Answer Kernel::launch_closing(TaskRecord& task) noexcept {
         make_ready(*closer.task, closer.task->frame.reply);
 }
 
-void Kernel::complete(Operation& operation) noexcept {
-    --awaited_;
-    if (!operation.task) [[unlikely]]
-        return signal_came();
-    TaskRecord& task = *operation.task;
-    // Before a Close or IoRelease that waits for it: who was ended goes on first.
-    make_ready(task, io_reply(task));
-    leave_descriptors(operation);
-}
-
-[[gnu::noinline]] Reply Kernel::interrupted_io_reply(TaskRecord& task) noexcept {
+[[gnu::noinline]] void Kernel::reply_interrupted_io(TaskRecord& task) noexcept {
     Reply reply = interrupt_reply(task);
     reply.progress = static_cast<std::uint32_t>(std::min<std::size_t>(
         control(task).operation.transferred, std::numeric_limits<std::uint32_t>::max()));
-    return reply;
+    task.frame.reply = reply;
 }
 
 } // namespace trapline

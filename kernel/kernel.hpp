@@ -229,7 +229,7 @@ private:
     void limit_ran_out(TaskRecord& task, TimePoint deadline) noexcept;
     void timer_fired(TaskTimer& timer) noexcept;
 
-    // I/O (io.cpp).
+    // I/O (io.inl.hpp, io.cpp).
     Answer start_io(TaskRecord& task, const traps::IoRequest& request) noexcept;
     Answer start_poll(TaskRecord& task, const traps::Poll& poll) noexcept;
     Answer start_closing(TaskRecord& task) noexcept;
@@ -240,10 +240,10 @@ private:
     void close_now(Operation& closer) noexcept;
     void end_held(int fd) noexcept;
     void end_in_flight(int fd) noexcept;
-    void complete(Operation& operation) noexcept;
+    [[gnu::always_inline]] void complete(Operation& operation) noexcept;
     void leave_descriptors(Operation& operation) noexcept;
-    Reply io_reply(TaskRecord& task) noexcept;
-    Reply interrupted_io_reply(TaskRecord& task) noexcept;
+    void reply_io(TaskRecord& task) noexcept;
+    void reply_interrupted_io(TaskRecord& task) noexcept;
 
     // Describing (describe.cpp).
     std::string describe_deadlock() const;

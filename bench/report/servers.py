@@ -209,13 +209,18 @@ def beside_peers(build, effort, progress):
     return outcome
 
 
-def conditions(build):
-    def said(*command):
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
-        return done.stdout.strip()
+def commit():
+    """Empty where there is no git, or what is built is no clone."""
+    command = ["git", "-C", HERE, "describe", "--always", "--dirty"]
+    try:
+        return subprocess.run(command, capture_output=True, text=True, check=False).stdout.strip()
+    except FileNotFoundError:
+        return ""
 
+
+def conditions(build):
     of = measuring.conditions(build)
-    of["commit"] = said("git", "-C", HERE, "describe", "--always", "--dirty") or "unknown"
+    of["commit"] = commit() or "unknown"
     of["system"] = measuring.first_match("/etc/os-release", r'^PRETTY_NAME="?([^"\n]*)')
     of["memory"] = measuring.first_match("/proc/meminfo", r"^MemTotal:\s*(\d+) kB")
     if of["memory"].isdigit():

@@ -1,7 +1,10 @@
 // The floor under unix_pairs.cpp: the same echo over AF_UNIX socket pairs as a state machine on
 // liburing, with the same ring, the same operations in the same order and one system call a turn.
 //
-//     server_raw_unix_pairs [PAIRS] [ROUND_TRIPS]
+//     server_raw_unix_pairs [PAIRS] [ROUND_TRIPS] [--try-first]
+//
+// A receive waits first, for nothing is there yet. With --try-first it tries in vain before that,
+// as it does in a loop whose author does not ask for anything else.
 #define _GNU_SOURCE
 #include <errno.h>
 #include <stdint.h>
@@ -29,6 +32,7 @@ struct end {
 static struct io_uring ring;
 static uint64_t operations, system_calls;
 static int drivers; // that have trips left
+static unsigned short receive_mode = IORING_RECVSEND_POLL_FIRST;
 
 static void fail(const char* what, int error) {
     fprintf(stderr, "server_raw_unix_pairs: %s: %s\n", what, strerror(error));
@@ -49,6 +53,7 @@ static struct io_uring_sqe* submission(void) {
 static void receive(struct end* end, enum state state, unsigned size, int flags) {
     struct io_uring_sqe* sqe = submission();
     io_uring_prep_recv(sqe, end->fd, end->buffer, size, flags);
+    sqe->ioprio |= receive_mode;
     io_uring_sqe_set_data(sqe, end);
     end->state = state;
 }
@@ -119,6 +124,8 @@ static double cpu_ns(void) {
 int main(int argc, char** argv) {
     const int pairs = argc > 1 ? atoi(argv[1]) : 64;
     const int trips = argc > 2 ? atoi(argv[2]) : 3000;
+    if (argc > 3 && strcmp(argv[3], "--try-first") == 0)
+        receive_mode = 0;
     struct io_uring_params parameters = {
         .flags = IORING_SETUP_CQSIZE | IORING_SETUP_SUBMIT_ALL | IORING_SETUP_SINGLE_ISSUER |
                  IORING_SETUP_DEFER_TASKRUN | IORING_SETUP_TASKRUN_FLAG,

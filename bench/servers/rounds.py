@@ -50,6 +50,7 @@ PAIRS = {
     "ours": ["server_unix_pairs"],
     "ours, receive()": ["server_unix_pairs", "--receive"],
     "raw io_uring": ["server_raw_unix_pairs"],
+    "raw io_uring, try first": ["server_raw_unix_pairs", "--try-first"],
 }
 
 

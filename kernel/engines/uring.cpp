@@ -74,11 +74,14 @@ private:
     static constexpr Duration cancel_pause = 5ms;
 
     /// Preparing resets the flags, and leaves the user_data of the submission before.
-    void fill(io_uring_sqe& sqe, const Operation& operation) noexcept {
-        if (const auto* receive = std::get_if<traps::Receive>(operation.request)) {
-            buffers_->prepare(sqe, *receive);
+    [[gnu::always_inline]] void fill(io_uring_sqe& sqe, const Operation& operation) noexcept {
+        const traps::IoRequest& request = *operation.request;
+        if (request.index() == traps::request_index<traps::Receive>) {
+            const auto& receive = *std::get_if<traps::Receive>(&request);
+            buffers_->prepare(sqe, receive);
+            drained_.guess(sqe, receive, operation);
         } else {
-            prepare(sqe, operation);
+            prepare(sqe, operation, drained_);
             sqe.flags = 0;
         }
         sqe.user_data = slots_.user_data_of(operation);
@@ -95,8 +98,8 @@ private:
     void queue_backlog() noexcept;
     void queue_missed_cancels() noexcept;
     void arm_wake() noexcept;
-    io_uring_sqe* next_sqe() noexcept;
-    io_uring_sqe* next_sqe_after_enter() noexcept;
+    bool has_place() noexcept;
+    bool make_place() noexcept;
     void drain() noexcept;
     void leave_deferred_mode();
     void queue_what_waits() noexcept;
@@ -106,6 +109,7 @@ private:
     void enter(bool may_wait, TimePoint deadline) noexcept;
     void reap(OperationList& completed) noexcept;
     void reap_one(const io_uring_cqe& cqe, OperationList& completed) noexcept;
+    void reap_own(std::uint32_t index, std::uint32_t generation, int result) noexcept;
     void cancel_answered(std::uint32_t slot, std::uint32_t generation, int result) noexcept;
     void forget_cancel(Operation& operation) noexcept;
     void hand_back(Operation& operation, OperationList& completed) noexcept;
@@ -121,6 +125,7 @@ private:
     std::uint32_t cancels_in_flight_ = 0;
 
     UringSlots slots_;
+    DrainedSockets drained_;
 
     OperationList backlog_;           // to be submitted when there is room
     std::vector<Operation*> cancels_; // to be cancelled when there is room; room is reserved
@@ -136,6 +141,8 @@ private:
 
 UringEngine::UringEngine(const UringOptions& options) : options_(options) {
     features_ = make_ring(ring_, options);
+    if (features_.tells_rest)
+        drained_.trust_linux();
     ring_comes();
     wake_fd_ = eventfd(0, EFD_CLOEXEC);
     if (wake_fd_ < 0) {
@@ -177,11 +184,7 @@ void UringEngine::drain() noexcept {
     }
 }
 
-TimePoint UringEngine::now() noexcept {
-    timespec time{};
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return TimePoint{std::chrono::seconds{time.tv_sec} + std::chrono::nanoseconds{time.tv_nsec}};
-}
+TimePoint UringEngine::now() noexcept { return monotonic_now(); }
 
 void UringEngine::interrupt() noexcept {
     const std::uint64_t one = 1;
@@ -205,27 +208,30 @@ void UringEngine::check_process() const noexcept {
     }
 }
 
-/// A place in the submission queue; when it is full, what it holds is handed over to make room.
-inline io_uring_sqe* UringEngine::next_sqe() noexcept {
-    if (io_uring_sqe* sqe = io_uring_get_sqe(&ring_)) [[likely]]
-        return sqe;
-    return next_sqe_after_enter();
-}
+/// Whether there is a place in the submission queue. When it is full, what it holds is handed over
+/// to make room.
+inline bool UringEngine::has_place() noexcept { return !is_full(ring_) || make_place(); }
 
-[[gnu::noinline]] io_uring_sqe* UringEngine::next_sqe_after_enter() noexcept {
+[[gnu::noinline]] bool UringEngine::make_place() noexcept {
     enter(false, TimePoint::min());
-    return io_uring_get_sqe(&ring_);
+    return !is_full(ring_);
 }
 
 Engine::Started UringEngine::start(Operation& operation) noexcept {
     check_process();
     ++counters_.operations;
-    if (done_at_once(operation))
-        return Started::done;
-    if (!buffers_ && std::holds_alternative<traps::Receive>(*operation.request) && !make_buffers())
-        [[unlikely]] {
-        operation.result = -ENOMEM;
-        return Started::done;
+    switch (operation.request->index()) {
+    case traps::request_index<traps::Recv>:
+    case traps::request_index<traps::Send>: break;
+    case traps::request_index<traps::Receive>:
+        if (!buffers_ && !make_buffers()) [[unlikely]] {
+            operation.result = -ENOMEM;
+            return Started::done;
+        }
+        break;
+    default:
+        if (done_at_once(operation))
+            return Started::done;
     }
     if (slots_.full() && !grow_slots()) [[unlikely]] {
         // Whoever closes has let go of the number already: a Close does not fail for this.
@@ -236,9 +242,8 @@ Engine::Started UringEngine::start(Operation& operation) noexcept {
     slots_.take(operation);
     operation.retries = 0;
     operation.phase = in_flight;
-    io_uring_sqe* sqe = backlog_.empty() ? next_sqe() : nullptr;
-    if (sqe) [[likely]] {
-        fill(*sqe, operation);
+    if (backlog_.empty() && has_place()) [[likely]] {
+        fill(next_submission(ring_), operation);
     } else {
         operation.phase = queued;
         backlog_.push(operation);
@@ -275,15 +280,15 @@ void UringEngine::submit(Operation& operation) noexcept {
 }
 
 bool UringEngine::queue_submission(Operation& operation) noexcept {
-    io_uring_sqe* sqe = next_sqe();
-    if (!sqe)
+    if (!has_place())
         return false;
+    io_uring_sqe& sqe = next_submission(ring_);
     if (operation.phase == polling) {
-        prepare_wait(*sqe, operation);
-        sqe->flags = 0;
-        sqe->user_data = slots_.user_data_of(operation);
+        prepare_wait(sqe, operation);
+        sqe.flags = 0;
+        sqe.user_data = slots_.user_data_of(operation);
     } else {
-        fill(*sqe, operation);
+        fill(sqe, operation);
     }
     return true;
 }
@@ -308,12 +313,12 @@ void UringEngine::cancel(Operation& operation) noexcept {
 }
 
 bool UringEngine::queue_cancel(Operation& operation) noexcept {
-    io_uring_sqe* sqe = next_sqe();
-    if (!sqe)
+    if (!has_place())
         return false;
-    io_uring_prep_cancel64(sqe, slots_.user_data_of(operation), 0);
-    sqe->flags = 0;
-    sqe->user_data = slots_.user_data_of(operation) | cancel_bit;
+    io_uring_sqe& sqe = next_submission(ring_);
+    io_uring_prep_cancel64(&sqe, slots_.user_data_of(operation), 0);
+    sqe.flags = 0;
+    sqe.user_data = slots_.user_data_of(operation) | cancel_bit;
     ++cancels_in_flight_;
     return true;
 }
@@ -342,12 +347,12 @@ void UringEngine::queue_missed_cancels() noexcept {
 }
 
 void UringEngine::arm_wake() noexcept {
-    io_uring_sqe* sqe = next_sqe();
-    if (!sqe)
+    if (!has_place())
         return;
-    io_uring_prep_read(sqe, wake_fd_, &wake_count_, sizeof wake_count_, 0);
-    sqe->flags = 0;
-    sqe->user_data = slot_of_wakes;
+    io_uring_sqe& sqe = next_submission(ring_);
+    io_uring_prep_read(&sqe, wake_fd_, &wake_count_, sizeof wake_count_, 0);
+    sqe.flags = 0;
+    sqe.user_data = slot_of_wakes;
     wake_armed_ = true;
 }
 
@@ -355,33 +360,8 @@ void UringEngine::arm_wake() noexcept {
 
 /// One system call: hands over what is queued, has completions worked off, and waits.
 void UringEngine::enter(bool may_wait, TimePoint deadline) noexcept {
-    const unsigned queued_now = show_submissions(ring_);
-    unsigned flags = IORING_ENTER_GETEVENTS | IORING_ENTER_EXT_ARG;
-    unsigned descriptor = static_cast<unsigned>(ring_.ring_fd);
-    if (features_.registered_ring) {
-        flags |= IORING_ENTER_REGISTERED_RING;
-        descriptor = static_cast<unsigned>(ring_.enter_ring_fd);
-    }
-    io_uring_getevents_arg argument{};
-    __kernel_timespec timeout{};
-    if (may_wait) {
-        if (features_.no_iowait)
-            flags |= IORING_ENTER_NO_IOWAIT;
-        if (deadline != never) {
-            // Linux takes no negative times; a deadline may lie before its clock began.
-            Duration wait = std::max(Duration{0}, deadline.time_since_epoch());
-            if (features_.absolute_timer)
-                flags |= IORING_ENTER_ABS_TIMER;
-            else
-                wait = std::max(Duration{0}, wait - now().time_since_epoch());
-            timeout.tv_sec = wait / 1s;
-            timeout.tv_nsec = (wait % 1s).count();
-            argument.ts = reinterpret_cast<std::uintptr_t>(&timeout);
-        }
-    }
     ++counters_.system_calls;
-    const int result = io_uring_enter2(descriptor, queued_now, may_wait ? 1 : 0, flags,
-                                       reinterpret_cast<sigset_t*>(&argument), sizeof argument);
+    const int result = enter_ring(ring_, features_, may_wait, deadline);
     if (result >= 0) [[likely]]
         return;
     switch (-result) {
@@ -513,15 +493,9 @@ inline void UringEngine::reap_one(const io_uring_cqe& cqe, OperationList& comple
     const auto index = static_cast<std::uint32_t>(cqe.user_data);
     const auto generation = static_cast<std::uint32_t>(cqe.user_data >> 32);
     int result = cqe.res;
-    if (index & cancel_bit)
-        return cancel_answered(index & ~cancel_bit, generation, result);
-    if (index == slot_of_wakes) {
-        wake_armed_ = false;
-        return;
-    }
     Operation* const found = slots_.find(index, generation);
     if (!found) [[unlikely]]
-        broken("a completion for no operation");
+        return reap_own(index, generation, result);
     Operation& operation = *found;
     if (operation.phase == polling && (result >= 0 || result == -EINTR)) {
         // Ready, or in error: trying shows. Nothing was consumed, so a cancelled one just ends.
@@ -531,8 +505,15 @@ inline void UringEngine::reap_one(const io_uring_cqe& cqe, OperationList& comple
         }
         result = -ECANCELED;
     }
-    if (const auto* receive = std::get_if<traps::Receive>(operation.request))
-        result = buffers_->settle(*receive, operation, result, cqe.flags);
+    const traps::IoRequest& request = *operation.request;
+    if (request.index() == traps::request_index<traps::Receive>) {
+        const auto& receive = *std::get_if<traps::Receive>(&request);
+        drained_.note(receive, result, options_.receive_buffer_bytes, cqe.flags);
+        result = buffers_->settle(receive, operation, result, cqe.flags);
+    } else if (request.index() == traps::request_index<traps::Recv>) {
+        const auto& recv = *std::get_if<traps::Recv>(&request);
+        drained_.note(recv, result, recv.size, cqe.flags);
+    }
     const Judgement verdict = judge(operation, result);
     switch (verdict) {
     case Judgement::over:
@@ -548,6 +529,17 @@ inline void UringEngine::reap_one(const io_uring_cqe& cqe, OperationList& comple
         return paused_.push(operation, verdict, now());
     }
     again_.push(operation);
+}
+
+/// Of what the engine submitted for itself.
+[[gnu::noinline]] void UringEngine::reap_own(std::uint32_t index, std::uint32_t generation,
+                                             int result) noexcept {
+    if (index & cancel_bit)
+        cancel_answered(index & ~cancel_bit, generation, result);
+    else if (index == slot_of_wakes)
+        wake_armed_ = false;
+    else
+        broken("a completion for no operation");
 }
 
 /// The operation's own completion is what counts. But a cancel misses an operation that Linux is

@@ -11,6 +11,7 @@
 #include "../engine.hpp"
 #include "requests.hpp"
 #include "uring_compat.hpp"
+#include "uring_drained.hpp"
 
 namespace trapline {
 
@@ -19,22 +20,25 @@ namespace detail {
 void prepare(io_uring_sqe& sqe, const Operation& operation) noexcept;
 } // namespace detail
 
-/// Fills in a submission, but for its user_data.
-inline void prepare(io_uring_sqe& sqe, const Operation& operation) noexcept {
+/// Fills in a submission, but for its flags and user_data.
+inline void prepare(io_uring_sqe& sqe, const Operation& operation,
+                    const DrainedSockets& drained) noexcept {
     const std::size_t done = operation.transferred;
     const auto length = [&](std::size_t size) {
         return static_cast<unsigned>(std::min(size - done, transfer_max));
     };
-    switch (operation.request->index()) {
+    const traps::IoRequest& request = *operation.request;
+    switch (request.index()) {
     case traps::request_index<traps::Recv>: {
-        const auto& r = *std::get_if<traps::Recv>(operation.request);
+        const auto& r = *std::get_if<traps::Recv>(&request);
         // Whole transfers are put together in judge(). With MSG_WAITALL Linux answers one that a
         // reset stops half way by its short count, and the error is gone.
-        return io_uring_prep_recv(&sqe, r.fd, static_cast<char*>(r.data) + done, length(r.size),
-                                  r.flags & ~MSG_WAITALL);
+        io_uring_prep_recv(&sqe, r.fd, static_cast<char*>(r.data) + done, length(r.size),
+                           r.flags & ~MSG_WAITALL);
+        return drained.guess(sqe, r, operation);
     }
     case traps::request_index<traps::Send>: {
-        const auto& r = *std::get_if<traps::Send>(operation.request);
+        const auto& r = *std::get_if<traps::Send>(&request);
         return io_uring_prep_send(&sqe, r.fd, static_cast<const char*>(r.data) + done,
                                   length(r.size), r.flags | MSG_NOSIGNAL);
     }

@@ -14,6 +14,7 @@ struct UringFeatures {
     bool task_run_flag = false;   ///< pending completion work shows in the ring's flags
     bool registered_ring = false; ///< entering needs no look-up of the ring's descriptor
     bool absolute_timer = false;  ///< waiting takes a deadline, so no clock is read for it
+    bool tells_rest = false;      ///< whether a receive has emptied its socket, also a Unix one
     bool no_iowait = false;       ///< an idle ring does not look like a busy disk
 };
 

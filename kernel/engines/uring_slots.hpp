@@ -6,6 +6,7 @@
 #include <cstddef>
 #include <cstdint>
 #include <new>
+#include <utility>
 #include <vector>
 
 #include "../engine.hpp"
@@ -32,7 +33,9 @@ public:
             slots_.reserve(std::max(step, old_size * 2));
         beside.reserve(slots_.capacity());
         slots_.resize(old_size + step);
-        for (std::size_t slot = slots_.size(); slot-- > old_size;) {
+        first_ = slots_.data();
+        size_ = slots_.size();
+        for (std::size_t slot = size_; slot-- > old_size;) {
             slots_[slot].next_free = free_;
             free_ = static_cast<std::uint32_t>(slot);
         }
@@ -41,29 +44,28 @@ public:
     /// Not when it is full.
     void take(Operation& operation) noexcept {
         operation.slot = free_;
-        Slot& slot = slots_[free_];
+        Slot& slot = first_[free_];
         free_ = slot.next_free;
         slot.operation = &operation;
     }
 
     void give_back(Operation& operation) noexcept {
-        Slot& slot = slots_[operation.slot];
+        Slot& slot = first_[operation.slot];
         slot.operation = nullptr;
         ++slot.generation;
-        slot.next_free = free_;
-        free_ = operation.slot;
+        slot.next_free = std::exchange(free_, operation.slot);
     }
 
     /// The generation in the upper half, the place in the lower.
     std::uint64_t user_data_of(const Operation& operation) const noexcept {
-        return std::uint64_t{slots_[operation.slot].generation} << 32 | operation.slot;
+        return std::uint64_t{first_[operation.slot].generation} << 32 | operation.slot;
     }
 
-    /// Null if that one has gone.
+    /// Null if that one has gone: a place that is free is of a generation that nobody has had yet.
     Operation* find(std::uint32_t slot, std::uint32_t generation) const noexcept {
-        if (slot >= slots_.size() || slots_[slot].generation != generation) [[unlikely]]
+        if (slot >= size_ || first_[slot].generation != generation) [[unlikely]]
             return nullptr;
-        return slots_[slot].operation;
+        return first_[slot].operation;
     }
 
 private:
@@ -74,6 +76,8 @@ private:
     };
 
     std::vector<Slot> slots_;
+    Slot* first_ = nullptr; // where they lie, and how many they are
+    std::size_t size_ = 0;
     std::uint32_t free_ = end;
 };
 
