@@ -42,10 +42,11 @@ inline void Kernel::retire(TaskRecord& task) noexcept {
 void Kernel::terminate(TaskRecord& task) noexcept {
     timers_.drop(control(task).limit);
     task.finish();
-    if (task.failure) [[unlikely]]
+    if (task.failure) [[unlikely]] {
         task.cancelled = is_interrupt(task.failure);
-    if (task.daemon)
-        task.report_unseen_failure();
+        if (task.daemon)
+            task.report_unseen_failure();
+    }
     retire(task);
 }
 

@@ -93,7 +93,7 @@ public:
 
     /// Logs an exception that nobody was told of, once. To be cancelled is none.
     void report_unseen_failure() noexcept {
-        if (!failure_seen && crashed()) [[unlikely]]
+        if (crashed() && !failure_seen) [[unlikely]]
             log_failure();
     }
 

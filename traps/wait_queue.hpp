@@ -73,18 +73,17 @@ public:
     /// Wakes up to n tasks, the longest waiting first. Answers how many. Never blocks.
     std::size_t wake(std::size_t n = 1) noexcept {
         std::size_t woken = 0;
-        while (woken < n && first_) {
-            WaitNode& node = *first_;
-            first_ = node.next_;
-            (first_ ? first_->previous_ : last_) = nullptr;
-            node.queue_ = nullptr;
-            node.waker.wake(node.waker.context);
-            ++woken;
-        }
+        for (; woken < n && first_; ++woken)
+            wake_first();
         return woken;
     }
 
-    std::size_t wake_all() noexcept { return wake(static_cast<std::size_t>(-1)); }
+    std::size_t wake_all() noexcept {
+        std::size_t woken = 0;
+        for (; first_; ++woken)
+            wake_first();
+        return woken;
+    }
 
     /// The longest waiting; null if nobody waits.
     WaitNode* first() const noexcept { return first_; }
@@ -107,6 +106,15 @@ public:
 
 private:
     friend class WaitNode;
+
+    void wake_first() noexcept {
+        WaitNode& node = *first_;
+        first_ = node.next_;
+        (first_ ? first_->previous_ : last_) = nullptr;
+        node.queue_ = nullptr;
+        node.waker.wake(node.waker.context);
+    }
+
     WaitNode* first_ = nullptr;
     WaitNode* last_ = nullptr;
 };

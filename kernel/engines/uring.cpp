@@ -73,7 +73,6 @@ private:
     static constexpr std::uint32_t slot_of_wakes = UringSlots::end + 1;
     static constexpr Duration cancel_pause = 5ms;
 
-    /// Preparing resets the flags, and leaves the user_data of the submission before.
     [[gnu::always_inline]] void fill(io_uring_sqe& sqe, const Operation& operation) noexcept {
         const traps::IoRequest& request = *operation.request;
         if (request.index() == traps::request_index<traps::Receive>) {
@@ -82,7 +81,6 @@ private:
             drained_.guess(sqe, receive, operation);
         } else {
             prepare(sqe, operation, drained_);
-            sqe.flags = 0;
         }
         sqe.user_data = slots_.user_data_of(operation);
     }
@@ -285,7 +283,6 @@ bool UringEngine::queue_submission(Operation& operation) noexcept {
     io_uring_sqe& sqe = next_submission(ring_);
     if (operation.phase == polling) {
         prepare_wait(sqe, operation);
-        sqe.flags = 0;
         sqe.user_data = slots_.user_data_of(operation);
     } else {
         fill(sqe, operation);
@@ -317,7 +314,6 @@ bool UringEngine::queue_cancel(Operation& operation) noexcept {
         return false;
     io_uring_sqe& sqe = next_submission(ring_);
     io_uring_prep_cancel64(&sqe, slots_.user_data_of(operation), 0);
-    sqe.flags = 0;
     sqe.user_data = slots_.user_data_of(operation) | cancel_bit;
     ++cancels_in_flight_;
     return true;
@@ -351,7 +347,6 @@ void UringEngine::arm_wake() noexcept {
         return;
     io_uring_sqe& sqe = next_submission(ring_);
     io_uring_prep_read(&sqe, wake_fd_, &wake_count_, sizeof wake_count_, 0);
-    sqe.flags = 0;
     sqe.user_data = slot_of_wakes;
     wake_armed_ = true;
 }
