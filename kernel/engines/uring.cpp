@@ -139,8 +139,7 @@ private:
 
 UringEngine::UringEngine(const UringOptions& options) : options_(options) {
     features_ = make_ring(ring_, options);
-    if (features_.tells_rest)
-        drained_.trust_linux();
+    drained_ = DrainedSockets{features_.drained};
     ring_comes();
     wake_fd_ = eventfd(0, EFD_CLOEXEC);
     if (wake_fd_ < 0) {

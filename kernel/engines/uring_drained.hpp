@@ -12,14 +12,13 @@
 
 #include "../engine.hpp"
 #include "uring_compat.hpp"
+#include "uring_probe.hpp"
 
 namespace trapline {
 
 class DrainedSockets {
 public:
-    /// Linux tells of all sockets whether a receive has left something: else one that filled its
-    /// buffer is taken to have.
-    void trust_linux() noexcept { trust_ = true; }
+    explicit DrainedSockets(DrainedKnown known = DrainedKnown::never) noexcept : known_(known) {}
 
     /// Of a submission that is a receive, before it is handed over.
     template <class R>
@@ -33,10 +32,12 @@ public:
     /// Of its completion: `received` bytes or -errno, into `room`.
     template <class R>
     void note(const R& request, int received, std::size_t room, std::uint32_t flags) noexcept {
+        if (received <= 0 || known_ == DrainedKnown::never) [[unlikely]]
+            return;
         const bool left = flags & IORING_CQE_F_SOCK_NONEMPTY;
         const bool filled = static_cast<std::size_t>(received) == room;
-        if (received > 0 && (has_room_for(request.fd) || grow(request.fd))) [[likely]]
-            first_[request.fd] = !left && (trust_ || !filled);
+        if (has_room_for(request.fd) || grow(request.fd)) [[likely]]
+            first_[request.fd] = !left && (known_ == DrainedKnown::always || !filled);
     }
 
 private:
@@ -59,7 +60,7 @@ private:
     std::vector<std::uint8_t> drained_; // by descriptor number
     std::uint8_t* first_ = nullptr;
     std::size_t size_ = 0;
-    bool trust_ = false;
+    DrainedKnown known_;
 };
 
 } // namespace trapline

@@ -6,6 +6,7 @@
 #include <cstdio>
 #include <system_error>
 #include <thread>
+#include <utility>
 
 #include <sys/utsname.h>
 
@@ -113,13 +114,17 @@ int try_absolute_timer(io_uring& ring) {
                             reinterpret_cast<sigset_t*>(&argument), sizeof argument);
 }
 
-/// Linux 5.19 tells it of TCP, 6.17 also of Unix sockets. Nothing but the version shows that.
-bool tells_rest_of_unix_sockets() {
+/// 5.19 takes the hint and tells of TCP, 6.17 also of Unix sockets. Only the version shows that.
+DrainedKnown drained_known() {
     utsname system{};
     int major = 0;
     int minor = 0;
-    return uname(&system) == 0 && std::sscanf(system.release, "%d.%d", &major, &minor) == 2 &&
-           (major > 6 || (major == 6 && minor >= 17));
+    if (uname(&system) != 0 || std::sscanf(system.release, "%d.%d", &major, &minor) != 2)
+        return DrainedKnown::never;
+    const std::pair version{major, minor};
+    if (version >= std::pair{6, 17})
+        return DrainedKnown::always;
+    return version >= std::pair{5, 19} ? DrainedKnown::if_short : DrainedKnown::never;
 }
 
 /// What the ring that was granted can do; refuses one that cannot be used.
@@ -138,7 +143,7 @@ UringFeatures probe_ring(io_uring& ring, Mode mode, bool task_run_flag) {
     UringFeatures features{.mode = mode, .task_run_flag = task_run_flag};
     features.registered_ring = io_uring_register_ring_fd(&ring) == 1;
     features.absolute_timer = timer == ETIME;
-    features.tells_rest = tells_rest_of_unix_sockets();
+    features.drained = drained_known();
     features.no_iowait = (ring.features & IORING_FEAT_NO_IOWAIT) != 0;
     unsigned workers[2] = {8, 32};                      // for files, for all else
     io_uring_register_iowq_max_workers(&ring, workers); // a limit, not a need

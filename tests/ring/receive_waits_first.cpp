@@ -20,7 +20,10 @@ void expect(const DrainedSockets& sockets, const traps::Recv& request, bool wait
 
 void guesses() {
     const traps::Recv recv{.fd = 7, .flags = 0, .data = nullptr, .size = 8};
-    DrainedSockets sockets;
+    DrainedSockets none;
+    none.note(recv, 5, 8, 0);
+    expect(none, recv, false, "Linux before 5.19 would refuse it");
+    DrainedSockets sockets{DrainedKnown::if_short};
     expect(sockets, recv, false, "nothing is known");
     sockets.note(recv, 5, 8, 0);
     expect(sockets, recv, true, "emptied");
@@ -41,9 +44,9 @@ void guesses() {
     expect(sockets, recv, false, "something was left");
     sockets.note(recv, 8, 8, 0);
     expect(sockets, recv, false, "filled its buffer, and Linux tells nothing of such sockets");
-    sockets.trust_linux();
-    sockets.note(recv, 8, 8, 0);
-    expect(sockets, recv, true, "filled its buffer, and Linux says that nothing was left");
+    DrainedSockets told{DrainedKnown::always};
+    told.note(recv, 8, 8, 0);
+    expect(told, recv, true, "filled its buffer, and Linux says that nothing was left");
 }
 
 /// A pair of which fd[0] was emptied.
