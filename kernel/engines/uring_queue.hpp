@@ -26,9 +26,9 @@ inline bool is_full(const io_uring& ring) noexcept {
     return ring.sq.sqe_tail - *ring.sq.khead >= ring.sq.ring_entries;
 }
 
-/// The next place in the submission queue, which is not full, with zeros in it: what io_uring_prep_*
-/// leaves alone differs from one liburing to the next. The ring has neither places of double size
-/// nor a thread in Linux that takes them.
+/// The next place in the submission queue, which is not full, with zeros in it: what liburing's
+/// io_uring_prep_* leave alone differs from version to version. The ring has neither places of
+/// double size nor a thread in Linux that takes them.
 inline io_uring_sqe& next_submission(io_uring& ring) noexcept {
     io_uring_sqe& sqe = ring.sq.sqes[ring.sq.sqe_tail++ & ring.sq.ring_mask];
     std::memset(&sqe, 0, sizeof sqe);
