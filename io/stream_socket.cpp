@@ -8,6 +8,18 @@
 
 namespace trapline {
 
+namespace {
+
+/// Answers the whole reply: it tells of a transfer that was stopped half way, and by what.
+class SendMessage : public TrapAwaiter<traps::Io> {
+public:
+    SendMessage(int fd, const msghdr& message) noexcept
+        : TrapAwaiter(traps::Io{traps::SendMsg{fd, MSG_WAITALL, &message}}) {}
+    Reply await_resume() const { return reply(); }
+};
+
+} // namespace
+
 std::string StreamSocket::about(const char* operation) const {
     return operation + peer_.to_string() + (socket_ ? "" : ", a stream that was closed here");
 }
@@ -46,15 +58,16 @@ Coro<void> StreamSocket::send_all(std::span<const iovec> parts) {
             msghdr message{};
             message.msg_iov = left.data();
             message.msg_iovlen = count;
-            const auto answer = co_await traps::send_message(fd(), message, MSG_WAITALL);
-            if (!answer) {
+            const Reply answer = co_await SendMessage{fd(), message};
+            const std::size_t now_sent = answer.failed() ? 0 : this->sent(answer.value);
+            sent += now_sent;
+            if (const int error = answer.failed() ? answer.error() : answer.stopped_by) {
                 if (sent == 0)
-                    raise(answer.error().value(), "send to ");
-                throw TransferError(answer.error(), about("send to "), sent);
+                    raise(error, "send to ");
+                throw TransferError({error, std::system_category()}, about("send to "), sent);
             }
-            sent += this->sent(static_cast<std::int64_t>(*answer));
             // Linux may stop half way.
-            skip += *answer;
+            skip += now_sent;
             while (!parts.empty() && skip >= parts.front().iov_len) {
                 skip -= parts.front().iov_len;
                 parts = parts.subspan(1);

@@ -124,8 +124,10 @@ bool StandIns::same(std::int64_t recorded, std::int64_t here) {
     const auto fd = static_cast<int>(here);
     const auto [at, is_new] = known_.try_emplace(static_cast<int>(recorded), Known{fd, {}});
     Known& known = at->second;
-    if (!is_new && known.here != fd && known.file == identity_of(known.here))
-        return false; // that one is still there, and means another file
+    // One whose Close is not answered yet lies there only for that.
+    const bool there = known.file == identity_of(known.here) && !closing_.contains(known.here);
+    if (!is_new && known.here != fd && there)
+        return false; // it means another file
     if (is_new || known.here != fd)
         known = {fd, identity_of(fd)};
     return true;

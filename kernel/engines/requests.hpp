@@ -5,6 +5,7 @@
 #include <cerrno>
 #include <cstddef>
 #include <cstdint>
+#include <cstring>
 #include <variant>
 
 #include <sys/socket.h>
@@ -51,6 +52,33 @@ traps::DescriptorUse waited_for(const Operation& operation) noexcept;
 
 /// Its result, or -errno.
 std::int64_t splice_now(const traps::Splice& request, unsigned more_flags) noexcept;
+
+/// Calls f(fd) for each descriptor that came of `operation`, which had `result`: its number may
+/// have been another file's.
+template <class F>
+void for_each_new_descriptor(const Operation& operation, std::int64_t result, F&& f) {
+    const traps::IoRequest& request = *operation.request;
+    if (result < 0)
+        return;
+    if (std::holds_alternative<traps::Accept>(request) ||
+        std::holds_alternative<traps::Socket>(request) ||
+        std::holds_alternative<traps::OpenAt>(request) ||
+        std::holds_alternative<traps::OpenAt2>(request))
+        return f(static_cast<int>(result));
+    const auto* received = std::get_if<traps::RecvMsg>(&request);
+    if (!received || !received->message->msg_control)
+        return;
+    msghdr& message = *received->message;
+    for (cmsghdr* part = CMSG_FIRSTHDR(&message); part; part = CMSG_NXTHDR(&message, part)) {
+        if (part->cmsg_level != SOL_SOCKET || part->cmsg_type != SCM_RIGHTS)
+            continue;
+        for (std::size_t at = CMSG_LEN(0); at + sizeof(int) <= part->cmsg_len; at += sizeof(int)) {
+            int fd;
+            std::memcpy(&fd, reinterpret_cast<const char*>(part) + at, sizeof fd);
+            f(fd);
+        }
+    }
+}
 
 // Recv and Send are nearly all that a server does. What is said of them stands here, for the
 // compiler to see; what is said of all others is in requests.cpp.

@@ -85,6 +85,9 @@ private:
         sqe.user_data = slots_.user_data_of(operation);
     }
 
+    void forget(int fd) noexcept override { drained_.forget(fd); }
+    void forget_descriptors_of(const Operation& operation, std::int64_t result) noexcept;
+
     bool make_buffers() noexcept;
     void feed_starved() noexcept;
 
@@ -226,9 +229,14 @@ Engine::Started UringEngine::start(Operation& operation) noexcept {
             return Started::done;
         }
         break;
+    case traps::request_index<traps::Close>:
+        drained_.forget(std::get_if<traps::Close>(operation.request)->fd);
+        break;
     default:
-        if (done_at_once(operation))
+        if (done_at_once(operation)) {
+            forget_descriptors_of(operation, operation.result);
             return Started::done;
+        }
     }
     if (slots_.full() && !grow_slots()) [[unlikely]] {
         // Whoever closes has let go of the number already: a Close does not fail for this.
@@ -507,6 +515,8 @@ inline void UringEngine::reap_one(const io_uring_cqe& cqe, OperationList& comple
     } else if (request.index() == traps::request_index<traps::Recv>) {
         const auto& recv = *std::get_if<traps::Recv>(&request);
         drained_.note(recv, result, recv.size, cqe.flags);
+    } else if (request.index() != traps::request_index<traps::Send>) {
+        forget_descriptors_of(operation, result);
     }
     const Judgement verdict = judge(operation, result);
     switch (verdict) {
@@ -523,6 +533,11 @@ inline void UringEngine::reap_one(const io_uring_cqe& cqe, OperationList& comple
         return paused_.push(operation, verdict, now());
     }
     again_.push(operation);
+}
+
+[[gnu::noinline]] void UringEngine::forget_descriptors_of(const Operation& operation,
+                                                          std::int64_t result) noexcept {
+    for_each_new_descriptor(operation, result, [this](int fd) { drained_.forget(fd); });
 }
 
 /// Of what the engine submitted for itself.

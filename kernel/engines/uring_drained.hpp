@@ -1,8 +1,10 @@
 // Internal. Sockets that the last receive has left with nothing in them. The next one there would
 // try in vain before it waits, so it is told to wait first (IORING_RECVSEND_POLL_FIRST, see
 // io_uring_prep_recv(3)): the echo over socket pairs takes 7 % less time for it, with lent buffers
-// 8 % (bench/servers.sh unix). It is a guess about a number, and may be wrong: what came meanwhile,
-// or lies in another socket of that number by now, costs a fifth of a microsecond more to receive.
+// 8 % (bench/servers.sh unix). It is a guess: what has come meanwhile costs a fifth of a
+// microsecond more to receive. And it is about a number. Whoever closes that, or is given it, has
+// it forgotten: what cannot be received from, as a listener, would be waited for instead of
+// refused.
 #pragma once
 
 #include <cstddef>
@@ -38,6 +40,12 @@ public:
         const bool filled = static_cast<std::size_t>(received) == room;
         if (has_room_for(request.fd) || grow(request.fd)) [[likely]]
             first_[request.fd] = !left && (known_ == DrainedKnown::always || !filled);
+    }
+
+    /// The number will be, or is, that of something else.
+    void forget(int fd) noexcept {
+        if (has_room_for(fd))
+            first_[fd] = false;
     }
 
 private:

@@ -88,6 +88,34 @@ TEST_CASE("sending parts says how much went, interrupted or broken") {
     });
 }
 
+TEST_CASE("close ends a sending of parts half way, and says so") {
+    for (const char* engine : {"uring", "epoll"}) {
+        CAPTURE(engine);
+        const auto body = []() -> Coro<void> {
+            Ends ends = tcp_pair();
+            StreamSocket stream{std::move(ends.a), {}};
+            const std::string text = pattern(large_bytes);
+            const std::array parts{part(std::string_view("head")), part(std::string_view(text))};
+            const auto sends = [&]() -> Coro<std::pair<std::error_code, std::size_t>> {
+                try {
+                    co_await stream.send_all(parts);
+                } catch (const TransferError& stopped) {
+                    co_return std::pair{stopped.code(), stopped.progress()};
+                }
+                co_return std::pair{std::error_code{}, std::size_t{0}};
+            };
+            const auto sending = co_await spawn(sends);
+            co_await sleep(5ms); // some of it is on its way, and the peer reads nothing
+            co_await stream.close();
+            const auto [code, progress] = co_await sending.join();
+            CHECK(code == std::errc::operation_canceled);
+            CHECK(progress >= 4);
+            CHECK(progress < text.size());
+        };
+        run(body, {.engine = engine});
+    }
+}
+
 TEST_CASE("abort makes the peer see a reset") {
     const LeakGuard guard;
     run([]() -> Coro<void> {

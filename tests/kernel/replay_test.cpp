@@ -495,6 +495,26 @@ TEST_CASE("descriptors that are passed can be closed, pipes and pairs used") {
     }));
 }
 
+TEST_CASE("a number is another's while its close is not answered yet") {
+    const LeakGuard guard;
+    const auto passes_through_pair = [](std::string& log, int turns) -> Coro<void> {
+        for (int turn = 0; turn < turns; ++turn)
+            co_await yield_now();
+        UnixStreamPair pair = co_await UnixStream::pair();
+        co_await pair.a.send_all("x");
+        std::array<std::byte, 8> buffer;
+        log += std::to_string(co_await pair.b.recv(buffer)) + " bytes\n";
+    };
+    check_same(record_and_replay([&](std::string& log) -> Coro<void> {
+        for (int turns = 0; turns < 4; ++turns) {
+            File file = co_await File::open("/dev/null");
+            const auto user = co_await spawn(passes_through_pair(log, turns));
+            co_await file.close();
+            co_await user.join();
+        }
+    }));
+}
+
 TEST_CASE("descriptor numbers that are taken here are compared by what they stand for") {
     const RecordingFile file;
     const auto program = [](std::string& log) -> Coro<void> {

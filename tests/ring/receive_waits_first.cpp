@@ -1,7 +1,8 @@
 // Failure: a receive that is told to wait first, because the one before has emptied the socket,
-// waits beside data that are there, or for a socket that was closed and has another one's number.
+// waits beside data that are there, or for a socket that was closed and has another one's number;
+// or, of something else that has the number now, for what can never be received.
 // Proves: the guess is made of what Linux says, for plain receives alone, and costs no byte, no end
-// of the stream and no reset when it is wrong.
+// of the stream, no reset and no error when it is wrong.
 #include "../support/ring.hpp"
 
 #include <trapline/kernel/engines/uring_drained.hpp>
@@ -47,6 +48,28 @@ void guesses() {
     DrainedSockets told{DrainedKnown::always};
     told.note(recv, 8, 8, 0);
     expect(told, recv, true, "filled its buffer, and Linux says that nothing was left");
+}
+
+/// Closed by the engine or not, made by the engine or not: one of both is enough.
+void number_of_a_listener(const UringOptions& options) {
+    for (const bool closed_by_engine : {false, true}) {
+        Driver driver(options);
+        Pair pair = Pair::sockets();
+        char buffer[8] = {};
+        pair.put("x");
+        CHECK_EQUAL(driver.run(traps::Recv{pair.fd[0], 0, buffer, 8}), 1, "emptied");
+        const int number = pair.fd[0];
+        if (closed_by_engine) {
+            CHECK_EQUAL(driver.run(traps::Close{std::exchange(pair.fd[0], -1)}), 0, "close");
+            CHECK_EQUAL(::socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0), number, "its number");
+        } else {
+            pair.close_one(0);
+            CHECK_EQUAL(driver.run(traps::Socket{AF_INET, SOCK_STREAM, 0}), number, "its number");
+        }
+        CHECK(::listen(number, 1) == 0, "listen");
+        CHECK_EQUAL(driver.run(traps::Recv{number, 0, buffer, 8}), -ENOTCONN, "a listener");
+        ::close(number);
+    }
 }
 
 /// A pair of which fd[0] was emptied.
@@ -122,6 +145,7 @@ int main() {
     guesses();
     for_each_ring([](const UringOptions& options) {
         wrong_guesses(options);
+        number_of_a_listener(options);
         reset(options);
     });
 }
