@@ -6,7 +6,7 @@ server= other= # processes
 trap 'for pid in $server $other; do kill "$pid" 2>/dev/null || true; done; rm -rf "$work"' EXIT
 
 fail() {
-    echo "FAILED: $*" >&2
+    printf 'FAILED: %s\n' "$*" >&2
     exit 1
 }
 
