@@ -1,6 +1,6 @@
-// Running tasks and answering their traps, all in one place so that the compiler sees the whole way
-// of a trap. What a trap does neither throws nor allocates; what it
-// cannot have is an error in its reply.
+// Running tasks and answering their traps, all in one place (with io.inl.hpp) so that the compiler
+// sees the whole way of a trap. What a trap does neither throws nor allocates; what it cannot have
+// is an error in its reply.
 #include "io.inl.hpp"
 
 #include <algorithm>

@@ -9,13 +9,13 @@
 
 #include <algorithm>
 #include <cerrno>
-#include <ctime>
 #include <stdexcept>
 #include <utility>
 
 #include <sys/epoll.h>
 #include <sys/utsname.h>
 
+#include "clock.hpp"
 #include "epoll_calls.hpp"
 #include "epoll_watches.hpp"
 #include "file_threads.hpp"
@@ -141,11 +141,7 @@ EpollEngine::~EpollEngine() {
         const FileThreads* parents = threads_.release();
 }
 
-TimePoint EpollEngine::now() noexcept {
-    timespec time{};
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return TimePoint{std::chrono::seconds{time.tv_sec} + std::chrono::nanoseconds{time.tv_nsec}};
-}
+TimePoint EpollEngine::now() noexcept { return monotonic_now(); }
 
 std::string EpollEngine::describe() const {
     utsname system{};

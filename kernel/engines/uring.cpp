@@ -21,6 +21,7 @@
 #include <unistd.h>
 
 #include "buffers.hpp"
+#include "clock.hpp"
 #include "fork_guard.hpp"
 #include "paused.hpp"
 #include "pollable.hpp"

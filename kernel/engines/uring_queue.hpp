@@ -1,12 +1,12 @@
-// Internal. What liburing does not offer of a ring's queues, or not for so little.
+// Internal. A ring's queues and the call that enters it: what liburing does not offer, or not for
+// so little.
 #pragma once
 
 #include <algorithm>
 #include <cstdint>
 #include <cstring>
-#include <ctime>
 
-#include "../../traps/time.hpp"
+#include "clock.hpp"
 #include "uring_compat.hpp"
 #include "uring_probe.hpp"
 
@@ -46,12 +46,6 @@ inline unsigned show_submissions(io_uring& ring) noexcept {
         io_uring_smp_store_release(queue.ktail, queue.sqe_tail);
     }
     return queue.sqe_tail - io_uring_smp_load_acquire(queue.khead);
-}
-
-inline TimePoint monotonic_now() noexcept {
-    timespec time{};
-    clock_gettime(CLOCK_MONOTONIC, &time);
-    return TimePoint{std::chrono::seconds{time.tv_sec} + std::chrono::nanoseconds{time.tv_nsec}};
 }
 
 /// One system call: hands over what is queued, has completions worked off, and waits for one if it
